@@ -1,0 +1,97 @@
+import { Database } from "bun:sqlite";
+import { join } from "node:path";
+import { type BunSQLiteDatabase, drizzle } from "drizzle-orm/bun-sqlite";
+import { readMigrationFiles } from "drizzle-orm/migrator";
+import * as schema from "./schema.ts";
+
+export type Db = BunSQLiteDatabase<typeof schema>;
+
+/** The database or a transaction on it: what a function takes that must be able to run inside one. */
+export type Tx = Parameters<Parameters<Db["transaction"]>[0]>[0];
+export type DbOrTx = Db | Tx;
+
+/** In the source tree and, by `--asset`, at the same place of the compiled binary. */
+const MIGRATIONS = join(
+  import.meta.dir,
+  import.meta.dir.startsWith("/$bunfs") ? "migrations" : "../../migrations",
+);
+
+export interface OpenDatabase {
+  db: Db;
+  sqlite: Database;
+  /** Creation times (ms) of the migrations that this start has applied. */
+  applied: number[];
+  close(): void;
+}
+
+/**
+ * Opens the database file, made when absent, and brings its schema up to date.
+ *
+ * @throws Error when a migration fails or one that was applied has changed since; the file is as before
+ */
+export function openDatabase(file: string): OpenDatabase {
+  const sqlite = new Database(file, { create: true, strict: true });
+  // busy_timeout first: switching to WAL takes a lock, and simultaneous starts would fail on it.
+  for (const pragma of ["busy_timeout = 5000", "journal_mode = WAL", "synchronous = NORMAL"]) {
+    sqlite.run(`PRAGMA ${pragma}`);
+  }
+  const applied = migrate(sqlite);
+  sqlite.run("PRAGMA foreign_keys = ON");
+  return {
+    db: drizzle(sqlite, { schema, casing: "snake_case" }),
+    sqlite,
+    applied,
+    close() {
+      sqlite.run("PRAGMA optimize");
+      sqlite.close();
+    },
+  };
+}
+
+/**
+ * Drizzle's own `migrate` switches foreign keys off inside its transaction, where that does nothing: a
+ * table rebuild would cascade-delete rows. Here they are off before it begins and checked before it ends.
+ */
+function migrate(sqlite: Database): number[] {
+  const applied: number[] = [];
+  sqlite.run("PRAGMA foreign_keys = OFF");
+  sqlite.run("BEGIN IMMEDIATE");
+  try {
+    sqlite.run(
+      "CREATE TABLE IF NOT EXISTS __drizzle_migrations (id INTEGER PRIMARY KEY AUTOINCREMENT, hash TEXT NOT NULL, created_at NUMERIC)",
+    );
+    const done = new Map(
+      sqlite
+        .query<{ created_at: number; hash: string }, []>("SELECT created_at, hash FROM __drizzle_migrations")
+        .all()
+        .map((row) => [Number(row.created_at), row.hash]),
+    );
+    for (const migration of readMigrationFiles({ migrationsFolder: MIGRATIONS })) {
+      const before = done.get(migration.folderMillis);
+      if (before === migration.hash) continue;
+      if (before !== undefined) {
+        throw new Error(`migration ${migration.folderMillis} has changed since it was applied`);
+      }
+      for (const statement of migration.sql) if (statement.trim()) sqlite.run(statement);
+      sqlite
+        .query("INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?, ?)")
+        .run(migration.hash, migration.folderMillis);
+      applied.push(migration.folderMillis);
+    }
+    const violations = sqlite.query("PRAGMA foreign_key_check").all();
+    if (violations.length > 0) throw new Error(`a migration broke ${violations.length} foreign keys`);
+    sqlite.run("COMMIT");
+  } catch (error) {
+    sqlite.run("ROLLBACK");
+    throw error;
+  }
+  return applied;
+}
+
+/**
+ * Runs `work` in an immediate transaction. It must be synchronous: of an async callback everything before
+ * its first await would be committed even when it throws, so the types refuse one.
+ */
+export function inTransaction<T>(db: Db, work: (tx: Tx) => T extends Promise<unknown> ? never : T): T {
+  return db.transaction((tx) => work(tx) as T, { behavior: "immediate" });
+}

@@ -1,0 +1,353 @@
+import { sql } from "drizzle-orm";
+import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+
+/*
+ * Every time is an integer: milliseconds since the epoch. Ids are those of lib/ids.ts.
+ * Migrations are made from this file: bun run migrations.
+ */
+
+export const ROLES = ["user", "admin"] as const;
+export const PLANS = ["free", "starter", "pro"] as const;
+export type Role = (typeof ROLES)[number];
+export type Plan = (typeof PLANS)[number];
+
+export const users = sqliteTable(
+  "users",
+  {
+    id: text().primaryKey(),
+    username: text().notNull(),
+    /** Lower case, unique: names differ in more than case. */
+    usernameKey: text().notNull(),
+    email: text().notNull(),
+    emailKey: text().notNull(),
+    /** argon2id in PHC form; null for an account that only signs in with Google. */
+    passwordHash: text(),
+    googleSub: text(),
+    fullName: text(),
+    avatarUrl: text(),
+    isActive: integer({ mode: "boolean" }).notNull().default(true),
+    isVerified: integer({ mode: "boolean" }).notNull().default(false),
+    role: text({ enum: ROLES }).notNull().default("user"),
+    plan: text({ enum: PLANS }).notNull().default("free"),
+    createdAt: integer().notNull(),
+    updatedAt: integer().notNull(),
+    lastLogin: integer(),
+    /** Deleted by its owner: nothing personal is left, the row goes when its environments are torn down. */
+    deletedAt: integer(),
+  },
+  (table) => [
+    uniqueIndex("users_username_key").on(table.usernameKey),
+    uniqueIndex("users_email_key").on(table.emailKey),
+    uniqueIndex("users_google_sub").on(table.googleSub),
+  ],
+);
+
+/** One sign-in on one device; ends with sign-out, revocation, a password change or its last day. */
+export const sessions = sqliteTable(
+  "sessions",
+  {
+    id: text().primaryKey(),
+    userId: text()
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    createdAt: integer().notNull(),
+    lastUsedAt: integer().notNull(),
+    /** No refresh goes past this. */
+    expiresAt: integer().notNull(),
+    ip: text(),
+    userAgent: text(),
+  },
+  (table) => [index("sessions_user").on(table.userId), index("sessions_expiry").on(table.expiresAt)],
+);
+
+/** Every refresh token of a living session, so that a replay is told from a lost answer. */
+export const refreshTokens = sqliteTable(
+  "refresh_tokens",
+  {
+    jti: text().primaryKey(),
+    sessionId: text()
+      .notNull()
+      .references(() => sessions.id, { onDelete: "cascade" }),
+    issuedAt: integer().notNull(),
+    expiresAt: integer().notNull(),
+    /** The token that replaced this one, and when. */
+    successor: text(),
+    rotatedAt: integer(),
+  },
+  (table) => [index("refresh_tokens_session").on(table.sessionId)],
+);
+
+/** Failed sign-ins by name, known or not: unknown names lock alike. */
+export const signInFailures = sqliteTable("sign_in_failures", {
+  /** SHA-256 of the lower-case name that was tried. */
+  nameHash: text().primaryKey(),
+  failures: integer().notNull(),
+  lastFailureAt: integer().notNull(),
+  lockedUntil: integer(),
+});
+
+export const ACTION_TOKEN_PURPOSES = ["verify_email", "reset_password"] as const;
+
+/** Tokens sent by mail, kept as hashes. */
+export const actionTokens = sqliteTable(
+  "action_tokens",
+  {
+    /** SHA-256 of the link's token. */
+    tokenHash: text().primaryKey(),
+    userId: text()
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    purpose: text({ enum: ACTION_TOKEN_PURPOSES }).notNull(),
+    /** SHA-256 of the six-digit code with the user's id; it counts only with its owner's bearer token. */
+    codeHash: text(),
+    codeTries: integer().notNull().default(0),
+    /** The address that is verified. */
+    email: text().notNull(),
+    createdAt: integer().notNull(),
+    expiresAt: integer().notNull(),
+  },
+  (table) => [index("action_tokens_user").on(table.userId)],
+);
+
+/** Mail that waits to be handed to the SMTP server. */
+export const outbox = sqliteTable(
+  "outbox",
+  {
+    id: text().primaryKey(),
+    recipient: text().notNull(),
+    subject: text().notNull(),
+    textBody: text().notNull(),
+    htmlBody: text().notNull(),
+    createdAt: integer().notNull(),
+    nextAttemptAt: integer().notNull(),
+    attempts: integer().notNull().default(0),
+    lastError: text(),
+    sentAt: integer(),
+  },
+  (table) => [index("outbox_due").on(table.sentAt, table.nextAttemptAt)],
+);
+
+export const AUDIT_OUTCOMES = ["success", "failure"] as const;
+
+export const auditLog = sqliteTable(
+  "audit_log",
+  {
+    id: text().primaryKey(),
+    at: integer().notNull(),
+    /** Null for what DevPocket does by itself, and for someone unknown. */
+    userId: text(),
+    /** The actor's name at the time; blanked when the account is deleted. */
+    username: text(),
+    ip: text(),
+    userAgent: text(),
+    requestId: text(),
+    /** `noun.verb`: "environment.create", "auth.login". */
+    action: text().notNull(),
+    /** Id of what was acted on. */
+    targetId: text(),
+    outcome: text({ enum: AUDIT_OUTCOMES }).notNull(),
+    detail: text({ mode: "json" }).$type<Record<string, unknown>>().notNull().default({}),
+  },
+  (table) => [
+    index("audit_log_at").on(table.at),
+    index("audit_log_user").on(table.userId, table.at),
+    index("audit_log_target").on(table.targetId, table.at),
+  ],
+);
+
+export const TEMPLATE_CATEGORIES = [
+  "programming_language",
+  "framework",
+  "database",
+  "devops",
+  "operating_system",
+] as const;
+export const TEMPLATE_STATUSES = ["active", "deprecated", "beta"] as const;
+
+export interface Resources {
+  /** Kubernetes quantities, as they were asked for. */
+  cpu: string;
+  memory: string;
+  storage: string;
+}
+
+export const templates = sqliteTable(
+  "templates",
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    /** R2's name of it ("python-3.11"); accepted wherever a name is. */
+    slug: text(),
+    displayName: text().notNull(),
+    description: text().notNull(),
+    category: text({ enum: TEMPLATE_CATEGORIES }).notNull(),
+    tags: text({ mode: "json" }).$type<string[]>().notNull(),
+    /** Null: the local runtime's own shell, and a plain Debian image on a cluster. */
+    dockerImage: text(),
+    defaultPort: integer().notNull(),
+    defaultResources: text({ mode: "json" }).$type<Resources>().notNull(),
+    environmentVariables: text({ mode: "json" }).$type<Record<string, string>>().notNull(),
+    startupCommands: text({ mode: "json" }).$type<string[]>().notNull(),
+    /** Linux capabilities that its containers keep, without CAP_. */
+    capabilities: text({ mode: "json" }).$type<string[]>().notNull(),
+    documentationUrl: text(),
+    iconUrl: text(),
+    status: text({ enum: TEMPLATE_STATUSES }).notNull().default("active"),
+    version: text().notNull(),
+    usageCount: integer().notNull().default(0),
+    createdAt: integer().notNull(),
+    updatedAt: integer().notNull(),
+  },
+  (table) => [uniqueIndex("templates_name").on(table.name), uniqueIndex("templates_slug").on(table.slug)],
+);
+
+export const CLUSTER_STATUSES = ["active", "inactive", "maintenance"] as const;
+export const LOCAL_PROVIDER = "local";
+
+export const clusters = sqliteTable(
+  "clusters",
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    description: text(),
+    /** `local` is the embedded runtime, anything else a Kubernetes cluster. */
+    provider: text().notNull(),
+    region: text().notNull(),
+    /** AES-256-GCM, see clusters/vault.ts; null for the local one. */
+    kubeconfig: text(),
+    status: text({ enum: CLUSTER_STATUSES }).notNull().default("active"),
+    /** As last seen. */
+    nodeCount: integer(),
+    createdAt: integer().notNull(),
+    updatedAt: integer().notNull(),
+  },
+  (table) => [uniqueIndex("clusters_name").on(table.name)],
+);
+
+/** R1's ten. environments/lifecycle.ts says which may follow which. */
+export const ENVIRONMENT_STATUSES = [
+  "creating",
+  "provisioning",
+  "installing",
+  "configuring",
+  "running",
+  "stopping",
+  "stopped",
+  "restarting",
+  "error",
+  "terminated",
+] as const;
+export type EnvironmentStatus = (typeof ENVIRONMENT_STATUSES)[number];
+
+export const DESIRED_STATES = ["running", "stopped", "terminated"] as const;
+export type DesiredState = (typeof DESIRED_STATES)[number];
+
+export const environments = sqliteTable(
+  "environments",
+  {
+    id: text().primaryKey(),
+    userId: text()
+      .notNull()
+      .references(() => users.id),
+    clusterId: text()
+      .notNull()
+      .references(() => clusters.id),
+    templateId: text()
+      .notNull()
+      .references(() => templates.id),
+    name: text().notNull(),
+    description: text(),
+
+    // Copied from the template at creation: a later edit of the template changes nothing here.
+    templateName: text().notNull(),
+    templateDisplayName: text().notNull(),
+    dockerImage: text(),
+    port: integer().notNull(),
+    startupCommands: text({ mode: "json" }).$type<string[]>().notNull(),
+    templateVariables: text({ mode: "json" }).$type<Record<string, string>>().notNull(),
+    capabilities: text({ mode: "json" }).$type<string[]>().notNull(),
+
+    resources: text({ mode: "json" }).$type<Resources>().notNull(),
+    /** The owner's; the template's lie under them. */
+    variables: text({ mode: "json" }).$type<Record<string, string>>().notNull(),
+
+    /** What the owner wants; only verbs write it. */
+    desired: text({ enum: DESIRED_STATES }).notNull(),
+    /** Counts the verbs. Containers carry the generation that they were made for. */
+    generation: integer().notNull(),
+
+    status: text({ enum: ENVIRONMENT_STATUSES }).notNull(),
+    statusMessage: text(),
+    /** 0–100. */
+    progress: integer().notNull(),
+    statusSince: integer().notNull(),
+    /** When a passing status becomes an error; null in a settled one. */
+    deadlineAt: integer(),
+    /** Since when the cluster has not answered: deadlines stand still meanwhile. */
+    unreachableSince: integer(),
+    /** Failed attempts in a row to act on the runtime; resets with each success. */
+    attempts: integer().notNull().default(0),
+
+    installationCompleted: integer({ mode: "boolean" }).notNull().default(false),
+    restartRequired: integer({ mode: "boolean" }).notNull().default(false),
+    /** When the containers that run now were started. */
+    startedAt: integer(),
+    lastActivity: integer(),
+
+    /** Percent of the environment's limits, as last measured. */
+    cpuUsage: real(),
+    memoryUsage: real(),
+    storageUsage: real(),
+
+    createdAt: integer().notNull(),
+    updatedAt: integer().notNull(),
+    terminatedAt: integer(),
+    /** When nothing was left of a terminated environment; null while anything may be. */
+    tornDownAt: integer(),
+  },
+  (table) => [
+    index("environments_user").on(table.userId, table.id),
+    uniqueIndex("environments_name").on(table.userId, table.name).where(sql`status <> 'terminated'`),
+    index("environments_status").on(table.status),
+    index("environments_cluster").on(table.clusterId, table.status),
+  ],
+);
+
+export const LOG_SOURCES = ["container", "application", "system"] as const;
+export const LOG_LEVELS = ["DEBUG", "INFO", "WARN", "ERROR"] as const;
+
+/** Log lines of environments: the first 1 MiB and the last 9 MiB of each. */
+export const logLines = sqliteTable(
+  "log_lines",
+  {
+    environmentId: text()
+      .notNull()
+      .references(() => environments.id, { onDelete: "cascade" }),
+    /** Counts the lines of one environment from 1, without gaps as written. */
+    seq: integer().notNull(),
+    at: integer().notNull(),
+    level: text({ enum: LOG_LEVELS }).notNull(),
+    source: text({ enum: LOG_SOURCES }).notNull(),
+    message: text().notNull(),
+    /** Generation of the containers that printed it: where an installation begins. */
+    generation: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.environmentId, table.seq] })],
+);
+
+/** What is known of each environment's log without counting its lines. */
+export const logHeads = sqliteTable("log_heads", {
+  environmentId: text()
+    .primaryKey()
+    .references(() => environments.id, { onDelete: "cascade" }),
+  nextSeq: integer().notNull(),
+  /** Bytes of messages kept at the head and at the tail. */
+  headBytes: integer().notNull(),
+  tailBytes: integer().notNull(),
+  /** First line of the tail; lines before it and after the head have been dropped. */
+  tailSeq: integer(),
+  droppedLines: integer().notNull().default(0),
+  droppedBytes: integer().notNull().default(0),
+  /** Where the runtime's log goes on, in the runtime's own words; written with the lines before it. */
+  cursor: text(),
+});

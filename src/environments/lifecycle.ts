@@ -1,0 +1,263 @@
+import type { DesiredState, EnvironmentStatus } from "../db/schema.ts";
+import type { Observed, Problem } from "../runtime/runtime.ts";
+
+/*
+ * The life of an environment, as one table and one pure function. Nothing here reads a clock, a database
+ * or a cluster.
+ */
+
+/** What may be asked of an environment. `suspend` is DevPocket's own: the owner was deactivated. */
+export const VERBS = {
+  start: { desired: "running" },
+  stop: { desired: "stopped" },
+  restart: { desired: "running" },
+  recover: { desired: "running" },
+  suspend: { desired: "stopped" },
+  delete: { desired: "terminated" },
+} as const satisfies Record<string, { desired: DesiredState }>;
+
+export type Verb = keyof typeof VERBS;
+
+interface Status {
+  /** `passing` ends by itself or by its deadline; `settled` stays until a verb or the world changes it. */
+  kind: "passing" | "settled";
+  /** Where each verb leads from here; a verb that is not named is refused. */
+  verbs: Partial<Record<Verb, EnvironmentStatus>>;
+  /** Where the reconciler may lead from here. */
+  leads: readonly EnvironmentStatus[];
+}
+
+const GETTING_ON: Partial<Record<Verb, EnvironmentStatus>> = { suspend: "stopping", delete: "terminated" };
+
+/** The one table of transitions: the guard, the tests, the documentation and the API's enum are made from it. */
+export const LIFECYCLE: Record<EnvironmentStatus, Status> = {
+  creating: {
+    kind: "passing",
+    verbs: GETTING_ON,
+    leads: ["provisioning", "installing", "configuring", "running", "error"],
+  },
+  provisioning: {
+    kind: "passing",
+    verbs: GETTING_ON,
+    leads: ["installing", "configuring", "running", "error"],
+  },
+  installing: {
+    kind: "passing",
+    verbs: GETTING_ON,
+    leads: ["provisioning", "configuring", "running", "error"],
+  },
+  configuring: {
+    kind: "passing",
+    verbs: GETTING_ON,
+    leads: ["provisioning", "installing", "running", "error"],
+  },
+  running: {
+    kind: "settled",
+    verbs: { stop: "stopping", restart: "restarting", suspend: "stopping", delete: "terminated" },
+    leads: ["restarting", "error"],
+  },
+  stopping: { kind: "passing", verbs: { delete: "terminated" }, leads: ["stopped", "error"] },
+  stopped: {
+    kind: "settled",
+    verbs: { start: "creating", restart: "restarting", delete: "terminated" },
+    leads: [],
+  },
+  restarting: {
+    kind: "passing",
+    verbs: GETTING_ON,
+    leads: ["provisioning", "installing", "configuring", "running", "error"],
+  },
+  error: {
+    kind: "settled",
+    verbs: { recover: "creating", restart: "restarting", delete: "terminated" },
+    leads: [],
+  },
+  terminated: { kind: "settled", verbs: {}, leads: [] },
+};
+
+export function isSettled(status: EnvironmentStatus): boolean {
+  return LIFECYCLE[status].kind === "settled";
+}
+
+/** Statuses from which `verb` is allowed. */
+export function statusesAllowing(verb: Verb): EnvironmentStatus[] {
+  return (Object.keys(LIFECYCLE) as EnvironmentStatus[]).filter((status) => LIFECYCLE[status].verbs[verb]);
+}
+
+/** How long, in milliseconds, what passes may take. */
+export interface Deadlines {
+  provisioningMs: number;
+  imagePullMs: number;
+  unschedulableMs: number;
+  installingMs: number;
+  stoppingMs: number;
+}
+
+/** How long `status` may last; null for a settled one. */
+export function deadlineMs(status: EnvironmentStatus, deadlines: Deadlines): number | null {
+  switch (status) {
+    case "creating":
+    case "provisioning":
+    case "configuring":
+    case "restarting":
+      return deadlines.provisioningMs;
+    case "installing":
+      return deadlines.installingMs;
+    case "stopping":
+      return deadlines.stoppingMs;
+    case "running":
+    case "stopped":
+    case "error":
+    case "terminated":
+      return null;
+  }
+}
+
+/** What of an environment's row decides on its next step. */
+export interface Situation {
+  status: EnvironmentStatus;
+  desired: DesiredState;
+  generation: number;
+  /** Milliseconds since the epoch. */
+  deadlineAt: number | null;
+  tornDownAt: number | null;
+  /** Something else of the same user is being torn down: a refusal for quota will pass. */
+  peersEnding: boolean;
+}
+
+/** What to write, then what to do, then when to look again if nothing calls before. All absent: at rest. */
+export interface Step {
+  become?: { status: EnvironmentStatus; message: string | null; progress: number; startedAtMs?: number };
+  tornDown?: true;
+  act?: "ensure" | "stop" | "remove";
+  lookAgainMs?: number;
+}
+
+/** Between two looks at something that should change without our doing; the watch is usually faster. */
+const LOOK_AGAIN_MS = 2000;
+
+/** The next step towards what is wanted. Deterministic; safe to take twice. */
+export function nextStep(at: Situation, observed: Observed, now: number, deadlines: Deadlines): Step {
+  switch (at.desired) {
+    case "terminated":
+      return terminate(at, observed);
+    case "stopped":
+      return comeToRest(at, observed, now);
+    case "running":
+      return at.status === "error" ? release(observed) : getRunning(at, observed, now, deadlines);
+  }
+}
+
+function terminate(at: Situation, observed: Observed): Step {
+  if (at.tornDownAt !== null) return {};
+  if (observed.phase === "absent") return { tornDown: true };
+  return { act: "remove", lookAgainMs: LOOK_AGAIN_MS };
+}
+
+function comeToRest(at: Situation, observed: Observed, now: number): Step {
+  const atRest = observed.phase === "absent" || observed.phase === "stopped";
+  if (at.status !== "stopping") return atRest ? {} : { act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+  if (atRest) return { become: { status: "stopped", message: null, progress: 0 } };
+  if (isPast(at.deadlineAt, now)) {
+    return fail("The environment did not stop in time; recover or delete it");
+  }
+  return { act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+}
+
+/** An environment in error holds its workspace, but no processes. */
+function release(observed: Observed): Step {
+  if (observed.phase === "absent" || observed.phase === "stopped") return {};
+  return { act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+}
+
+function getRunning(at: Situation, observed: Observed, now: number, deadlines: Deadlines): Step {
+  const seen = "generation" in observed && observed.generation === at.generation ? observed : null;
+  if (seen?.phase === "running") {
+    if (at.status === "running") return {};
+    return { become: { status: "running", message: null, progress: 100, startedAtMs: seen.startedAtMs } };
+  }
+  if (seen?.phase === "failed") return endedBy(at, seen.problem, now, deadlines) ?? wait();
+  if (at.status === "running") {
+    const message = "The environment's processes are gone; starting them again";
+    return { become: { status: "restarting", message, progress: 0 }, lookAgainMs: 0 };
+  }
+  const problem = seen?.phase === "provisioning" ? seen.problem : undefined;
+  const failure = problem && endedBy(at, problem, now, deadlines);
+  if (failure) return failure;
+  if (isPast(at.deadlineAt, now)) return fail(problem?.message ?? `Gave up: ${at.status} took too long`);
+  if (seen === null) {
+    const again = { act: "ensure", lookAgainMs: LOOK_AGAIN_MS } as const;
+    if (at.status === "provisioning") return again;
+    return { become: { status: "provisioning", message: "Preparing the workspace", progress: 5 }, ...again };
+  }
+  switch (seen.phase) {
+    case "provisioning":
+      return {
+        become: { status: "provisioning", message: problem?.message ?? seen.message, progress: 15 },
+        // Nothing tells when a quota has room again or a namespace is gone: ensure asks.
+        ...(problem?.kind === "quota" || problem?.kind === "ending" ? { act: "ensure" } : {}),
+        ...wait(),
+      };
+    case "installing":
+      return {
+        become: {
+          status: "installing",
+          message: seen.message,
+          progress: installationProgress(seen.step, seen.steps),
+          startedAtMs: seen.startedAtMs,
+        },
+        ...wait(),
+      };
+    case "configuring":
+      return {
+        become: {
+          status: "configuring",
+          message: "Getting ready",
+          progress: 95,
+          startedAtMs: seen.startedAtMs,
+        },
+        ...wait(),
+      };
+  }
+}
+
+/** The step that ends an attempt because of `problem`; undefined while it may still pass. */
+export function endedBy(
+  at: Situation,
+  problem: Problem,
+  now: number,
+  deadlines: Deadlines,
+): Step | undefined {
+  const stood = now - problem.sinceMs;
+  switch (problem.kind) {
+    case "image_pull":
+      return stood >= deadlines.imagePullMs ? fail(problem.message) : undefined;
+    case "unschedulable":
+      return stood >= deadlines.unschedulableMs ? fail(problem.message) : undefined;
+    case "quota":
+    case "ending":
+      return at.peersEnding && !isPast(at.deadlineAt, now) ? undefined : fail(problem.message);
+    case "command_failed":
+    case "crashed":
+    case "out_of_memory":
+    case "rejected":
+      return fail(problem.message);
+  }
+}
+
+function fail(message: string): Step {
+  return { become: { status: "error", message, progress: 0 }, act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+}
+
+function wait(): Step {
+  return { lookAgainMs: LOOK_AGAIN_MS };
+}
+
+function isPast(deadlineAt: number | null, now: number): boolean {
+  return deadlineAt !== null && now >= deadlineAt;
+}
+
+/** 20 to 90 percent, by commands begun. */
+function installationProgress(step: number, steps: number): number {
+  return 20 + Math.floor((70 * Math.max(0, step - 1)) / Math.max(1, steps));
+}
