@@ -1,0 +1,38 @@
+import { Semaphore } from "../lib/semaphore.ts";
+
+/** argon2id as OWASP's password storage cheat sheet has it: 19 MiB, two passes, one lane. */
+const PARAMETERS = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as const;
+const PREFIX = `$argon2id$v=19$m=${PARAMETERS.memoryCost},t=${PARAMETERS.timeCost},p=1$`;
+
+/** Costs as much to check as a real hash and matches nothing anyone can know. */
+const NOBODY = `${PREFIX}${"A".repeat(43)}$${"A".repeat(43)}`;
+
+export interface Passwords {
+  hash(password: string): Promise<string>;
+  /** With null, for an account that is not there or has no password, it is false after the same time. */
+  verify(password: string, hash: string | null): Promise<boolean>;
+  /** Whether `hash` was made with other parameters than today's. */
+  isOutdated(hash: string): boolean;
+}
+
+/**
+ * Hashing takes a thread and 19 MiB each time: at most `concurrency` run at once, so that a storm of
+ * sign-ins leaves the machine to the terminals.
+ */
+export function createPasswords({ concurrency = 2 }: { concurrency?: number } = {}): Passwords {
+  const slots = new Semaphore(concurrency);
+  return {
+    hash: (password) => slots.run(() => Bun.password.hash(normalised(password), PARAMETERS)),
+    verify: (password, hash) =>
+      slots.run(async () => {
+        const matches = await Bun.password.verify(normalised(password), hash ?? NOBODY, "argon2id");
+        return matches && hash !== null;
+      }),
+    isOutdated: (hash) => !hash.startsWith(PREFIX),
+  };
+}
+
+/** The same password typed on another keyboard may arrive in other code points (RFC 8265 §4.2). */
+function normalised(password: string): string {
+  return password.normalize("NFKC");
+}

@@ -1,0 +1,100 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createGuard } from "../../src/auth/guard.ts";
+import { createPasswords } from "../../src/auth/passwords.ts";
+import { createAuthRoutes } from "../../src/auth/routes.ts";
+import { createSessions } from "../../src/auth/sessions.ts";
+import { createTokens } from "../../src/auth/tokens.ts";
+import { openDatabase } from "../../src/db/open.ts";
+import { auditLog } from "../../src/db/schema.ts";
+import { answerError } from "../../src/http/errors.ts";
+import { newRouter } from "../../src/http/router.ts";
+import { createLogger } from "../../src/lib/logger.ts";
+
+export const SECRET = "a secret of the tests, long enough to sign";
+export const PASSWORD = "correct horse battery";
+
+/** The accounts of a server on a database file of its own, with a clock that a test may move. */
+export function openAccounts({ registration = "open" as "open" | "closed" } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "devpocket-accounts-"));
+  const database = openDatabase(join(folder, "devpocket.db"));
+  const { db } = database;
+  let offsetMs = 0;
+  // Real time and an offset: the JWT library looks at the real clock too.
+  const now = () => Date.now() + offsetMs;
+  const logged: string[] = [];
+  const log = createLogger({ format: "text", level: "debug", write: (line) => void logged.push(line) });
+  const ended: string[] = [];
+  const passwords = createPasswords();
+  const tokens = createTokens({ secret: SECRET, now });
+  const sessions = createSessions({ db, now, onSessionEnded: (id) => void ended.push(id) });
+  const guard = createGuard({ tokens, sessions });
+  const deps = { db, now, log, registration, passwords, tokens, sessions, guard };
+
+  const app = newRouter();
+  app.onError(answerError(log));
+  app.use(async (c, next) => {
+    c.set("origin", { requestId: "req-1", ip: "203.0.113.7", userAgent: c.req.header("user-agent") ?? null });
+    await next();
+  });
+  app.route("/", createAuthRoutes(deps));
+
+  async function call(
+    method: string,
+    path: string,
+    { body, token, headers }: { body?: unknown; token?: string; headers?: Record<string, string> } = {},
+  ): Promise<Answer> {
+    const response = await app.request(path, {
+      method,
+      headers: {
+        ...(body !== undefined && { "content-type": "application/json" }),
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    const isJson = response.headers.get("content-type")?.startsWith("application/json");
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      body: isJson ? JSON.parse(text) : null,
+    };
+  }
+
+  return {
+    ...deps,
+    sqlite: database.sqlite,
+    app,
+    call,
+    ended,
+    logged,
+    advance(ms: number) {
+      offsetMs += ms;
+    },
+    auditRows: () => db.select().from(auditLog).orderBy(auditLog.id).all(),
+    async register(username: string, password = PASSWORD) {
+      const body = { username, email: `${username}@example.com`, password };
+      return call("POST", "/api/v1/auth/register", { body });
+    },
+    async signIn(username: string, password = PASSWORD): Promise<Answer> {
+      return call("POST", "/api/v1/auth/login", { body: { username_or_email: username, password } });
+    },
+    close() {
+      database.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export type Accounts = ReturnType<typeof openAccounts>;
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  text: string;
+  // biome-ignore lint/suspicious/noExplicitAny: bodies are compared whole, whatever their shape
+  body: any;
+}
