@@ -313,41 +313,52 @@ export const environments = sqliteTable(
   ],
 );
 
+/* Chunks hold the positions in these two lists: only ever add at the end. */
 export const LOG_SOURCES = ["container", "application", "system"] as const;
 export const LOG_LEVELS = ["DEBUG", "INFO", "WARN", "ERROR"] as const;
 
-/** Log lines of environments: the first 1 MiB and the last 9 MiB of each. */
-export const logLines = sqliteTable(
-  "log_lines",
+/**
+ * Log lines of environments, some hundred to a row: a row per line takes twice the space, and counting
+ * the lines since a time reads them all.
+ */
+export const logChunks = sqliteTable(
+  "log_chunks",
   {
     environmentId: text()
       .notNull()
       .references(() => environments.id, { onDelete: "cascade" }),
-    /** Counts the lines of one environment from 1, without gaps as written. */
-    seq: integer().notNull(),
-    at: integer().notNull(),
-    level: text({ enum: LOG_LEVELS }).notNull(),
-    source: text({ enum: LOG_SOURCES }).notNull(),
-    message: text().notNull(),
-    /** Generation of the containers that printed it: where an installation begins. */
-    generation: integer().notNull(),
+    /** Lines of one environment count from 1, without gaps as written. */
+    firstSeq: integer().notNull(),
+    lastSeq: integer().notNull(),
+    /** Earliest and latest time of its lines. */
+    minAt: integer().notNull(),
+    maxAt: integer().notNull(),
+    bytes: integer().notNull(),
+    /** See logs/chunk.ts. The last column, so that the others are read without it. */
+    lines: text().notNull(),
   },
-  (table) => [primaryKey({ columns: [table.environmentId, table.seq] })],
+  (table) => [primaryKey({ columns: [table.environmentId, table.firstSeq] })],
 );
 
-/** What is known of each environment's log without counting its lines. */
+/** What is known of each environment's log without reading its chunks. */
 export const logHeads = sqliteTable("log_heads", {
   environmentId: text()
     .primaryKey()
     .references(() => environments.id, { onDelete: "cascade" }),
   nextSeq: integer().notNull(),
-  /** Bytes of messages kept at the head and at the tail. */
   headBytes: integer().notNull(),
   tailBytes: integer().notNull(),
-  /** First line of the tail; lines before it and after the head have been dropped. */
+  /** First line after the head; null while the head has room. */
+  headEnd: integer(),
+  /** First line of the tail; what lies between `headEnd` and it has been dropped. */
   tailSeq: integer(),
-  droppedLines: integer().notNull().default(0),
-  droppedBytes: integer().notNull().default(0),
+  droppedBytes: integer().notNull(),
+  /** Time of the last line that was dropped. */
+  droppedAt: integer(),
   /** Where the runtime's log goes on, in the runtime's own words; written with the lines before it. */
   cursor: text(),
+  /** First line of the last installation, the generation it is of, and what its containers last printed. */
+  installationSeq: integer(),
+  installationGeneration: integer().notNull(),
+  lastOutput: text({ enum: LOG_SOURCES }),
 });

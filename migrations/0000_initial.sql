@@ -87,27 +87,31 @@ CREATE INDEX `environments_user` ON `environments` (`user_id`,`id`);--> statemen
 CREATE UNIQUE INDEX `environments_name` ON `environments` (`user_id`,`name`) WHERE status <> 'terminated';--> statement-breakpoint
 CREATE INDEX `environments_status` ON `environments` (`status`);--> statement-breakpoint
 CREATE INDEX `environments_cluster` ON `environments` (`cluster_id`,`status`);--> statement-breakpoint
+CREATE TABLE `log_chunks` (
+	`environment_id` text NOT NULL,
+	`first_seq` integer NOT NULL,
+	`last_seq` integer NOT NULL,
+	`min_at` integer NOT NULL,
+	`max_at` integer NOT NULL,
+	`bytes` integer NOT NULL,
+	`lines` text NOT NULL,
+	PRIMARY KEY(`environment_id`, `first_seq`),
+	FOREIGN KEY (`environment_id`) REFERENCES `environments`(`id`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
 CREATE TABLE `log_heads` (
 	`environment_id` text PRIMARY KEY NOT NULL,
 	`next_seq` integer NOT NULL,
 	`head_bytes` integer NOT NULL,
 	`tail_bytes` integer NOT NULL,
+	`head_end` integer,
 	`tail_seq` integer,
-	`dropped_lines` integer DEFAULT 0 NOT NULL,
-	`dropped_bytes` integer DEFAULT 0 NOT NULL,
+	`dropped_bytes` integer NOT NULL,
+	`dropped_at` integer,
 	`cursor` text,
-	FOREIGN KEY (`environment_id`) REFERENCES `environments`(`id`) ON UPDATE no action ON DELETE cascade
-);
---> statement-breakpoint
-CREATE TABLE `log_lines` (
-	`environment_id` text NOT NULL,
-	`seq` integer NOT NULL,
-	`at` integer NOT NULL,
-	`level` text NOT NULL,
-	`source` text NOT NULL,
-	`message` text NOT NULL,
-	`generation` integer NOT NULL,
-	PRIMARY KEY(`environment_id`, `seq`),
+	`installation_seq` integer,
+	`installation_generation` integer NOT NULL,
+	`last_output` text,
 	FOREIGN KEY (`environment_id`) REFERENCES `environments`(`id`) ON UPDATE no action ON DELETE cascade
 );
 --> statement-breakpoint
