@@ -318,8 +318,8 @@ export const LOG_SOURCES = ["container", "application", "system"] as const;
 export const LOG_LEVELS = ["DEBUG", "INFO", "WARN", "ERROR"] as const;
 
 /**
- * Log lines of environments, some hundred to a row: a row per line takes twice the space, and counting
- * the lines since a time reads them all.
+ * Log lines of environments, some hundred to a row: a row per line takes half as much space again, and
+ * counting the lines since a time reads them all.
  */
 export const logChunks = sqliteTable(
   "log_chunks",

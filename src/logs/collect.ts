@@ -1,0 +1,197 @@
+import { type Backoff, backoffMs } from "../lib/backoff.ts";
+import type { Logger } from "../lib/logger.ts";
+import { type EnvironmentRef, type LogLine, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
+import { lineBytes } from "./chunk.ts";
+import type { LogStore } from "./store.ts";
+
+/** Lines are written together that come within this time, or this many bytes of them. */
+const BATCH_MS = 50;
+const BATCH_BYTES = 64 * 1024;
+
+const RETRY: Backoff = { baseMs: 500, maxMs: 30_000 };
+
+export interface CollectorOptions<E extends EnvironmentRef> {
+  store: LogStore;
+  /** Asked again at every attempt: a cluster's connection may have been made anew. */
+  runtimeOf(environment: E): Pick<Runtime, "logs">;
+  log: Logger;
+  retry?: Backoff;
+}
+
+interface Collection {
+  stop: AbortController;
+  /** Asked for since the last reading began: containers may have been replaced after its log had ended. */
+  again: boolean;
+  done: Promise<void>;
+}
+
+export type LogCollector<E extends EnvironmentRef> = ReturnType<typeof createLogCollector<E>>;
+
+/** Copies what runtimes log into the store, one collection an environment. */
+export function createLogCollector<E extends EnvironmentRef>({
+  store,
+  runtimeOf,
+  log,
+  retry = RETRY,
+}: CollectorOptions<E>) {
+  const collections = new Map<string, Collection>();
+  let closed = false;
+
+  async function collect(environment: E, collection: Collection): Promise<void> {
+    const { environmentId } = environment;
+    const { signal } = collection.stop;
+    let failures = 0;
+    while (collection.again && !signal.aborted) {
+      collection.again = false;
+      const before = store.cursor(environmentId);
+      try {
+        await copy(runtimeOf(environment), environment, store, signal);
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        failures = store.cursor(environmentId) === before ? failures + 1 : 1;
+        reportFailure(log, environmentId, error, failures);
+        await pause(backoffMs(retry, failures), signal);
+        collection.again = true;
+      }
+    }
+  }
+
+  async function run(environment: E, collection: Collection, previous?: Collection): Promise<void> {
+    const { environmentId } = environment;
+    try {
+      await previous?.done;
+      await collect(environment, collection);
+    } catch (error) {
+      log.error("collecting a log ended", { environment_id: environmentId, error });
+    } finally {
+      if (collections.get(environmentId) === collection) collections.delete(environmentId);
+    }
+  }
+
+  return {
+    /**
+     * Begins to collect, or does nothing when that is going on. It ends with the containers. Safe to call
+     * at every look at an environment that has some.
+     */
+    start(environment: E): void {
+      if (closed) return;
+      const current = collections.get(environment.environmentId);
+      if (current && !current.stop.signal.aborted) {
+        current.again = true;
+        return;
+      }
+      const collection: Collection = { stop: new AbortController(), again: true, done: Promise.resolve() };
+      collections.set(environment.environmentId, collection);
+      collection.done = run(environment, collection, current);
+    },
+
+    /** Ends a collection; resolves when what it had read is written. */
+    async stop(environmentId: string): Promise<void> {
+      const collection = collections.get(environmentId);
+      collection?.stop.abort();
+      await collection?.done;
+    },
+
+    /** How many environments are being collected from. */
+    get active(): number {
+      return collections.size;
+    },
+
+    /** Ends all collections and begins no more; resolves when what they had read is written. */
+    async close(): Promise<void> {
+      closed = true;
+      for (const { stop } of collections.values()) stop.abort();
+      await Promise.all([...collections.values()].map(({ done }) => done));
+    },
+  };
+}
+
+function reportFailure(log: Logger, environmentId: string, error: unknown, failures: number): void {
+  const fields = { environment_id: environmentId, failures, error };
+  if (error instanceof RuntimeUnreachable) log.debug("the runtime's log can't be read", fields);
+  else log.error("collecting a log failed", fields);
+}
+
+/** Reads the runtime's log from where the store ends until it ends itself or `signal` aborts. */
+async function copy(
+  runtime: Pick<Runtime, "logs">,
+  environment: EnvironmentRef,
+  store: LogStore,
+  signal: AbortSignal,
+): Promise<void> {
+  const { environmentId, userId } = environment;
+  const failed = new AbortController();
+  const batch = createBatch((lines) => store.append(environmentId, lines), failed);
+  const after = store.cursor(environmentId);
+  const stream = runtime.logs(
+    { environmentId, userId },
+    { after, signal: AbortSignal.any([signal, failed.signal]) },
+  );
+  try {
+    for await (const line of stream) {
+      if (failed.signal.aborted) break;
+      // A log that is read faster than it is written must not keep the server from everything else.
+      if (batch.add(line)) await new Promise(setImmediate);
+    }
+  } finally {
+    batch.flush();
+  }
+  failed.signal.throwIfAborted();
+}
+
+/**
+ * Gathers lines and hands them on. When that fails on a timer `failed` is aborted with the reason; what
+ * was gathered is let go, for it will be read again from the cursor that was written last.
+ */
+function createBatch(write: (lines: LogLine[]) => void, failed: AbortController) {
+  let lines: LogLine[] = [];
+  let bytes = 0;
+  let timer: Timer | undefined;
+
+  function flush(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    const full = lines;
+    lines = [];
+    bytes = 0;
+    if (full.length > 0 && !failed.signal.aborted) write(full);
+  }
+
+  function flushOnTime(): void {
+    try {
+      flush();
+    } catch (error) {
+      failed.abort(error);
+    }
+  }
+
+  return {
+    /** Whether the batch was full and has been written. */
+    add(line: LogLine): boolean {
+      lines.push(line);
+      bytes += lineBytes(line.message);
+      if (bytes >= BATCH_BYTES) {
+        flush();
+        return true;
+      }
+      timer ??= setTimeout(flushOnTime, BATCH_MS);
+      return false;
+    },
+    flush,
+  };
+}
+
+/** Resolves in `delayMs`, or at once when `signal` aborts. */
+function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, delayMs);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+  });
+}
