@@ -1,0 +1,124 @@
+/*
+ * Kubernetes objects as they come over the wire, as far as they are read here. (The library's types have
+ * dates where JSON has text and rename some fields; they fit only what its own serializer has made.)
+ */
+
+export interface Metadata {
+  name?: string;
+  namespace?: string;
+  uid?: string;
+  resourceVersion?: string;
+  generation?: number;
+  creationTimestamp?: string;
+  deletionTimestamp?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+}
+
+/** What is applied. */
+export interface Manifest {
+  apiVersion: string;
+  kind: string;
+  metadata: Metadata & { name: string };
+  [field: string]: unknown;
+}
+
+export interface KubeObject {
+  metadata: Metadata;
+}
+
+export interface Condition {
+  type: string;
+  status: string;
+  reason?: string;
+  message?: string;
+  lastTransitionTime?: string;
+}
+
+export interface Namespace extends KubeObject {
+  status?: { phase?: string };
+}
+
+export interface Deployment extends KubeObject {
+  spec: {
+    replicas?: number;
+    template: { metadata?: Metadata; spec: PodSpec };
+  };
+  status?: { observedGeneration?: number; conditions?: Condition[] };
+}
+
+export interface PodSpec {
+  nodeName?: string;
+  containers: {
+    name: string;
+    image?: string;
+    resources?: { requests?: Record<string, string>; limits?: Record<string, string> };
+  }[];
+}
+
+export interface Pod extends KubeObject {
+  spec: PodSpec;
+  status?: {
+    phase?: string;
+    reason?: string;
+    message?: string;
+    startTime?: string;
+    conditions?: Condition[];
+    containerStatuses?: ContainerStatus[];
+  };
+}
+
+export interface ContainerStatus {
+  name: string;
+  ready: boolean;
+  started?: boolean;
+  restartCount: number;
+  state?: ContainerState;
+  lastState?: ContainerState;
+}
+
+export interface ContainerState {
+  waiting?: { reason?: string; message?: string };
+  running?: { startedAt?: string };
+  terminated?: Termination;
+}
+
+export interface Termination {
+  exitCode: number;
+  reason?: string;
+  message?: string;
+  startedAt?: string;
+  finishedAt?: string;
+}
+
+export interface Claim extends KubeObject {
+  spec: { storageClassName?: string; resources?: { requests?: Record<string, string> } };
+  status?: { phase?: string; capacity?: Record<string, string>; conditions?: Condition[] };
+}
+
+export interface StorageClass extends KubeObject {
+  allowVolumeExpansion?: boolean;
+}
+
+export interface Node extends KubeObject {
+  spec?: { unschedulable?: boolean };
+  status?: { allocatable?: Record<string, string>; conditions?: Condition[] };
+}
+
+export interface KubeEvent extends KubeObject {
+  type?: string;
+  reason?: string;
+  message?: string;
+  count?: number;
+  firstTimestamp?: string | null;
+  lastTimestamp?: string | null;
+  eventTime?: string | null;
+  series?: { count?: number; lastObservedTime?: string };
+  involvedObject: { kind?: string; name?: string; uid?: string };
+}
+
+/** A Kubernetes time in milliseconds since the epoch; undefined for none. */
+export function timeMs(time: string | null | undefined): number | undefined {
+  const ms = time ? Date.parse(time) : Number.NaN;
+  return Number.isNaN(ms) ? undefined : ms;
+}
