@@ -111,6 +111,14 @@ export interface TerminalOptions {
   onDrain(): void;
 }
 
+/** What runs in a terminal besides its shell. */
+export interface TerminalJobs {
+  /** Name of the program in the foreground, as `ps` shows it; null: the shell itself. */
+  foreground: string | null;
+  /** Processes of the terminal session other than its shell, in the background too. */
+  count: number;
+}
+
 /** A shell on a pseudo-terminal inside an environment. After its exit every method does nothing. */
 export interface Pty {
   /**
@@ -124,6 +132,8 @@ export interface Pty {
   resume(): void;
   /** Ends the shell and every process of its terminal session. */
   kill(): void;
+  /** Null, or no such method: not known. A terminal that nobody looks at is kept while it has jobs. */
+  jobs?(): Promise<TerminalJobs | null>;
 }
 
 export type LogSource = "container" | "application" | "system";
