@@ -1,0 +1,131 @@
+import { AppError } from "../errors.ts";
+import { CLOSE, type CloseCode } from "./close.ts";
+import { SOCKET_LIMITS } from "./limits.ts";
+
+/** What the list of connections needs to know of one. */
+export interface Member {
+  readonly ip: string;
+  /** Null until it is known who is there. */
+  readonly actor: { userId: string; sessionId: string } | null;
+  /** When anything last came from the client, in milliseconds since the epoch. */
+  readonly lastHeardAt: number;
+  ping(): void;
+  end(code: CloseCode, reason: string): void;
+  /** Ends it without a word: nobody is there to hear it. */
+  terminate(): void;
+}
+
+interface ConnectionsOptions {
+  perUser: number;
+  now?: () => number;
+}
+
+/** All open WebSockets: how many there may be, which still live, and which end with what. */
+export class Connections {
+  readonly #perUser: number;
+  readonly #now: () => number;
+  /** With the time of the last ping. */
+  readonly #members = new Map<Member, { pingedAt: number }>();
+  readonly #byUser = new Map<string, Set<Member>>();
+  readonly #anonymousByIp = new Map<string, number>();
+  #anonymous = 0;
+  #timer: Timer | undefined;
+  #shutDown = false;
+
+  constructor({ perUser, now = Date.now }: ConnectionsOptions) {
+    this.#perUser = perUser;
+    this.#now = now;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => this.sweep(), SOCKET_LIMITS.sweepEveryMs);
+    this.#timer.unref();
+  }
+
+  /** Takes in a connection of whom nothing is known yet. @throws AppError when there are too many of those */
+  enter(member: Member): void {
+    if (this.#shutDown) throw new AppError("unavailable", "The server is shutting down");
+    const ofIp = this.#anonymousByIp.get(member.ip) ?? 0;
+    if (this.#anonymous >= SOCKET_LIMITS.anonymous || ofIp >= SOCKET_LIMITS.anonymousPerIp) {
+      throw new AppError("rate_limited", "Too many connections");
+    }
+    this.#members.set(member, { pingedAt: this.#now() });
+    this.#anonymous += 1;
+    this.#anonymousByIp.set(member.ip, ofIp + 1);
+  }
+
+  /**
+   * `member` has turned out to be one of the user's; to be called before its `actor` is set.
+   *
+   * @throws AppError when the user has too many and none of them can make room
+   */
+  identify(member: Member, userId: string): void {
+    const others = this.#byUser.get(userId) ?? new Set();
+    if (others.size >= this.#perUser) this.#makeRoom(others);
+    this.#forgetAnonymous(member);
+    others.add(member);
+    this.#byUser.set(userId, others);
+  }
+
+  /** The connection has ended. */
+  leave(member: Member): void {
+    if (!this.#members.delete(member)) return;
+    if (member.actor === null) {
+      this.#forgetAnonymous(member);
+      return;
+    }
+    const others = this.#byUser.get(member.actor.userId);
+    others?.delete(member);
+    if (others?.size === 0) this.#byUser.delete(member.actor.userId);
+  }
+
+  /** A sign-in session has ended: so do its connections. */
+  closeSession(sessionId: string): void {
+    for (const member of [...this.#members.keys()]) {
+      if (member.actor?.sessionId === sessionId) member.end(CLOSE.policy, "Session ended");
+    }
+  }
+
+  /** Closes everything with 1001 and lets nobody in any more. */
+  shutDown(): void {
+    this.#shutDown = true;
+    clearInterval(this.#timer);
+    for (const member of [...this.#members.keys()]) member.end(CLOSE.goingAway, "Server is shutting down");
+  }
+
+  /** Pings what is due and ends what is dead; called by the timer. */
+  sweep(): void {
+    const now = this.#now();
+    for (const [member, state] of [...this.#members]) {
+      if (now - member.lastHeardAt >= SOCKET_LIMITS.silenceMs) {
+        member.terminate();
+      } else if (now - state.pingedAt >= SOCKET_LIMITS.pingEveryMs) {
+        state.pingedAt = now;
+        member.ping();
+      }
+    }
+  }
+
+  /** A phone's dead sockets must not shut it out: the one that has been silent longest goes. */
+  #makeRoom(others: Set<Member>): void {
+    let silent: Member | undefined;
+    for (const other of others) {
+      if (silent === undefined || other.lastHeardAt < silent.lastHeardAt) silent = other;
+    }
+    if (!silent || this.#now() - silent.lastHeardAt < SOCKET_LIMITS.displaceableAfterMs) {
+      throw new AppError("rate_limited", "Too many connections");
+    }
+    silent.end(CLOSE.policy, "Too many connections");
+  }
+
+  #forgetAnonymous(member: Member): void {
+    this.#anonymous -= 1;
+    const ofIp = (this.#anonymousByIp.get(member.ip) ?? 1) - 1;
+    if (ofIp > 0) this.#anonymousByIp.set(member.ip, ofIp);
+    else this.#anonymousByIp.delete(member.ip);
+  }
+}
