@@ -249,9 +249,8 @@ export const environments = sqliteTable(
     userId: text()
       .notNull()
       .references(() => users.id),
-    clusterId: text()
-      .notNull()
-      .references(() => clusters.id),
+    /** No foreign key: the record of a terminated environment outlives its cluster. */
+    clusterId: text().notNull(),
     templateId: text()
       .notNull()
       .references(() => templates.id),
