@@ -1,0 +1,145 @@
+import { and, eq, inArray, lt, or, sql } from "drizzle-orm";
+import type { Db } from "../db/open.ts";
+import { clusters, environments } from "../db/schema.ts";
+import type { Logger } from "../lib/logger.ts";
+import { type Capacity, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
+
+/** A pod is there this long after its environment has begun to be provisioned, on any cluster that works. */
+const POD_APPEARS_MS = 5000;
+
+/** What was last seen of a cluster. */
+export type Measurement =
+  | {
+      reachable: true;
+      atMs: number;
+      capacity: Capacity;
+      /** Environments whose requests are in `capacity` already. */
+      counted: ReadonlySet<string>;
+    }
+  | { reachable: false; atMs: number; reason: string };
+
+interface CapacityOptions {
+  db: Db;
+  runtimeOf(clusterId: string): Runtime;
+  now(): number;
+  log: Logger;
+  everyMs?: number;
+  /** A cluster that has not answered by then counts as unreachable. */
+  timeoutMs?: number;
+}
+
+/** Measures clusters in the background, so that placement never waits for one. */
+export interface CapacityBook {
+  /** Undefined: never measured. */
+  last(clusterId: string): Measurement | undefined;
+  /** Measures now; callers at the same time share one measurement. Never rejects. */
+  measure(clusterId: string): Promise<Measurement>;
+  forget(clusterId: string): void;
+  start(): void;
+  stop(): void;
+}
+
+export function createCapacityBook({
+  db,
+  runtimeOf,
+  now,
+  log,
+  everyMs = 15_000,
+  timeoutMs = 10_000,
+}: CapacityOptions): CapacityBook {
+  const book = new Map<string, Measurement>();
+  const running = new Map<string, Promise<Measurement>>();
+  let timer: Timer | undefined;
+
+  async function ask(clusterId: string): Promise<Measurement> {
+    // Before the cluster is asked: what has appeared in the meantime is counted twice rather than not at all.
+    const counted = materialised(db, clusterId, now());
+    try {
+      const capacity = await withTimeout(runtimeOf(clusterId).capacity(), timeoutMs);
+      return { reachable: true, atMs: now(), capacity, counted };
+    } catch (error) {
+      const reason =
+        error instanceof RuntimeUnreachable ? error.message : "The cluster could not be measured";
+      return { reachable: false, atMs: now(), reason };
+    }
+  }
+
+  function record(clusterId: string, measurement: Measurement): void {
+    const before = book.get(clusterId);
+    book.set(clusterId, measurement);
+    if (!measurement.reachable) {
+      if (before?.reachable !== false)
+        log.warn("cluster unreachable", { clusterId, reason: measurement.reason });
+      return;
+    }
+    if (before?.reachable === false) log.info("cluster reachable again", { clusterId });
+    const nodeCount = measurement.capacity.nodes;
+    const changed = and(eq(clusters.id, clusterId), sql`${clusters.nodeCount} is not ${nodeCount}`);
+    db.update(clusters).set({ nodeCount }).where(changed).run();
+  }
+
+  function measure(clusterId: string): Promise<Measurement> {
+    const already = running.get(clusterId);
+    if (already) return already;
+    const one = ask(clusterId).then((measurement) => {
+      // Forgotten meanwhile: the answer is of a cluster, or a kubeconfig, that is no more.
+      if (running.get(clusterId) === one) {
+        running.delete(clusterId);
+        record(clusterId, measurement);
+      }
+      return measurement;
+    });
+    running.set(clusterId, one);
+    return one;
+  }
+
+  function measureAll(): void {
+    for (const { id } of db.select({ id: clusters.id }).from(clusters).all()) void measure(id);
+  }
+
+  return {
+    last: (clusterId) => book.get(clusterId),
+    measure,
+    forget(clusterId) {
+      running.delete(clusterId);
+      book.delete(clusterId);
+    },
+    start() {
+      measureAll();
+      timer ??= setInterval(measureAll, everyMs);
+      timer.unref();
+    },
+    stop: () => clearInterval(timer),
+  };
+}
+
+/** Environments whose pods are surely among what the cluster counts at `now`. */
+function materialised(db: Db, clusterId: string, now: number): ReadonlySet<string> {
+  const rows = db
+    .select({ id: environments.id })
+    .from(environments)
+    .where(
+      and(
+        eq(environments.clusterId, clusterId),
+        or(
+          inArray(environments.status, ["installing", "configuring", "running"]),
+          and(eq(environments.status, "provisioning"), lt(environments.statusSince, now - POD_APPEARS_MS)),
+        ),
+      ),
+    )
+    .all();
+  return new Set(rows.map((row) => row.id));
+}
+
+async function withTimeout<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const message = `The cluster did not answer within ${Math.round(timeoutMs / 1000)} seconds`;
+    timer = setTimeout(() => reject(new RuntimeUnreachable(message)), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,96 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { eq } from "drizzle-orm";
+import { SYSTEM_ACTOR } from "../../src/audit/audit.ts";
+import { createVault, resealKubeconfigs, VaultError } from "../../src/clusters/vault.ts";
+import { auditLog, clusters } from "../../src/db/schema.ts";
+import { temporaryDatabase } from "../database.ts";
+
+const [oldKey, newKey, strangeKey] = [randomBytes(32), randomBytes(32), randomBytes(32)];
+
+describe("the vault", () => {
+  test("opens what it sealed, and shows nothing of it meanwhile", () => {
+    const vault = createVault([oldKey]);
+    const sealed = vault.seal("apiVersion: v1 – ключ", "cluster-1");
+    expect(sealed).not.toContain("apiVersion");
+    expect(Buffer.from(sealed.split(".")[3] ?? "", "base64url").toString("latin1")).not.toContain(
+      "apiVersion",
+    );
+    expect(vault.open(sealed, "cluster-1")).toBe("apiVersion: v1 – ключ");
+  });
+
+  test("seals the same text differently each time", () => {
+    const vault = createVault([oldKey]);
+    expect(vault.seal("x", "c")).not.toBe(vault.seal("x", "c"));
+  });
+
+  test("opens with any of its keys and seals with the first", () => {
+    const sealed = createVault([oldKey]).seal("secret", "c");
+    const both = createVault([newKey, oldKey]);
+    expect(both.open(sealed, "c")).toBe("secret");
+    expect(() => createVault([oldKey]).open(both.seal("secret", "c"), "c")).toThrow(VaultError);
+  });
+
+  const vault = createVault([oldKey]);
+  const sealed = vault.seal("secret", "cluster-1");
+  const [version = "", key = "", nonce = "", body = ""] = sealed.split(".");
+  const flipped = `${body.startsWith("A") ? "B" : "A"}${body.slice(1)}`;
+  test.each([
+    ["another owner", sealed, "cluster-2", vault],
+    ["a changed text", [version, key, nonce, flipped].join("."), "cluster-1", vault],
+    ["a cut text", [version, key, nonce, body.slice(0, 8)].join("."), "cluster-1", vault],
+    ["no tag", [version, key, nonce, ""].join("."), "cluster-1", vault],
+    ["another nonce", [version, key, "AAAAAAAAAAAAAAAA", body].join("."), "cluster-1", vault],
+    ["another form", ["v2", key, nonce, body].join("."), "cluster-1", vault],
+    ["nothing at all", "", "cluster-1", vault],
+    ["a key that is not here", sealed, "cluster-1", createVault([strangeKey])],
+  ])("refuses %s", (_what, text, owner, with_) => {
+    expect(() => with_.open(text, owner)).toThrow(VaultError);
+  });
+
+  test("needs a key", () => {
+    expect(() => createVault([])).toThrow(VaultError);
+  });
+});
+
+describe("sealing every kubeconfig again", () => {
+  let database: ReturnType<typeof temporaryDatabase>;
+  beforeEach(() => {
+    database = temporaryDatabase();
+  });
+  afterEach(() => database.remove());
+
+  function insert(id: string, kubeconfig: string | null): void {
+    const at = { createdAt: 1, updatedAt: 1 };
+    database.db
+      .insert(clusters)
+      .values({ id, name: id, provider: "x", region: "y", kubeconfig, ...at })
+      .run();
+  }
+
+  function stored(id: string): string {
+    return database.db.select().from(clusters).where(eq(clusters.id, id)).get()?.kubeconfig ?? "";
+  }
+
+  test("leaves nothing that the old key opens", () => {
+    const before = createVault([oldKey]);
+    for (const id of ["a", "b"]) insert(id, before.seal(`config of ${id}`, id));
+    insert("local", null);
+    expect(resealKubeconfigs(database.db, [newKey, oldKey], SYSTEM_ACTOR, 5)).toBe(2);
+    for (const id of ["a", "b"]) {
+      expect(createVault([newKey]).open(stored(id), id)).toBe(`config of ${id}`);
+      expect(() => before.open(stored(id), id)).toThrow(VaultError);
+    }
+    const trace = database.db.select().from(auditLog).all();
+    expect(trace).toMatchObject([{ action: "vault.rotate", at: 5, detail: { kubeconfigs: 2 } }]);
+  });
+
+  test("changes none when one can't be opened", () => {
+    insert("a", createVault([oldKey]).seal("config", "a"));
+    insert("b", createVault([strangeKey]).seal("config", "b"));
+    const before = [stored("a"), stored("b")];
+    expect(() => resealKubeconfigs(database.db, [newKey, oldKey], SYSTEM_ACTOR, 5)).toThrow(VaultError);
+    expect([stored("a"), stored("b")]).toEqual(before);
+    expect(database.db.select().from(auditLog).all()).toEqual([]);
+  });
+});
