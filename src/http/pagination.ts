@@ -58,7 +58,7 @@ function target(url: URL, limit: number, offset: number): string {
 }
 
 /** A decimal whole number in a query; `Number` alone would also take "", " 5", "1e2" and "0x10". */
-function wholeNumber(min: number, max: number, fallback: number, description: string) {
+export function wholeNumber(min: number, max: number, fallback: number, description: string) {
   return z
     .string()
     .regex(/^\d{1,10}$/, "Must be a whole number")
