@@ -119,6 +119,15 @@ export function readableLines(head: Head): number {
   return head.nextSeq - 1 - dropped + (dropped > 0 ? 1 : 0);
 }
 
+/** Lines that can be read after number `after`, counted as in `readableLines`. */
+export function readableAfter(head: Head, after: number): number {
+  const from = Math.max(0, after) + 1;
+  const { headEnd, tailSeq } = head;
+  const all = Math.max(0, head.nextSeq - from);
+  if (headEnd === null || tailSeq === null || from >= tailSeq || headEnd === tailSeq) return all;
+  return all - (tailSeq - Math.max(from, headEnd)) + 1;
+}
+
 /** The ranges of lines that are kept, oldest first: from, up to but without. */
 export function keptRanges(head: Head): { from: number; before: number }[] {
   if (head.headEnd === null || head.tailSeq === null) return [{ from: 1, before: head.nextSeq }];

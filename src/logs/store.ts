@@ -10,6 +10,7 @@ import {
   keptRanges,
   LOG_LIMITS,
   type LogLimits,
+  readableAfter,
   readableLines,
   takeIn,
 } from "./head.ts";
@@ -30,7 +31,7 @@ export interface SystemLine {
 export interface Excerpt {
   /** Oldest first. */
   lines: StoredLine[];
-  /** How many there are at or after the time that was asked for. */
+  /** How many there are of what was asked for, returned or not. */
   total: number;
 }
 
@@ -112,6 +113,18 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
     return whole + partly + (droppedLines(head) > 0 && (head.droppedAt ?? 0) >= since ? 1 : 0);
   }
 
+  function readAfter(environmentId: string, after: number): StoredLine[] {
+    const head = load(environmentId);
+    const from = Math.max(0, after) + 1;
+    if (from >= head.nextSeq) return [];
+    if (head.headEnd !== null && head.tailSeq !== null && from >= head.headEnd && from < head.tailSeq) {
+      const gap = gapLine(head, from);
+      return gap ? [gap] : [];
+    }
+    const chunk = statements.chunkWith.get({ environmentId, seq: from });
+    return chunk ? decodeChunk(chunk).slice(from - chunk.firstSeq) : [];
+  }
+
   return {
     /**
      * Adds lines of the runtime, and with them, in one transaction, where its log goes on: a process that
@@ -162,16 +175,17 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
      * The next lines after number `after`, some hundred at most; none when there are no more. Where lines
      * have been dropped, one says how many.
      */
-    readAfter(environmentId: string, after: number): StoredLine[] {
-      const head = load(environmentId);
-      const from = Math.max(0, after) + 1;
-      if (from >= head.nextSeq) return [];
-      if (head.headEnd !== null && head.tailSeq !== null && from >= head.headEnd && from < head.tailSeq) {
-        const gap = gapLine(head, from);
-        return gap ? [gap] : [];
+    readAfter,
+
+    /** The first `count` lines after number `after`; `total` counts all that there are after it. */
+    readNext(environmentId: string, count: number, after: number): Excerpt {
+      const total = readableAfter(load(environmentId), after);
+      const lines: StoredLine[] = [];
+      for (let batch = readAfter(environmentId, after); batch.length > 0 && lines.length < count; ) {
+        lines.push(...batch);
+        batch = readAfter(environmentId, lines.at(-1)?.seq ?? after);
       }
-      const chunk = statements.chunkWith.get({ environmentId, seq: from });
-      return chunk ? decodeChunk(chunk).slice(from - chunk.firstSeq) : [];
+      return { lines: lines.slice(0, count), total };
     },
 
     /** The last `count` lines, of those at or after `sinceMs` when it is given. */

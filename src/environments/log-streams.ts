@@ -1,0 +1,106 @@
+import { AppError } from "../errors.ts";
+import type { StoredLine } from "../logs/chunk.ts";
+
+/** An idle stream says so this often: proxies cut what is silent, commonly after a minute. */
+const HEARTBEAT_MS = 15_000;
+const STREAMS_PER_USER = 10;
+
+interface Owner {
+  userId: string;
+  sessionId: string;
+}
+
+/** The log streams that are open, so that they end with their sign-in session. */
+export function createLogStreams({ perUser = STREAMS_PER_USER } = {}) {
+  const open = new Map<AbortController, Owner>();
+
+  return {
+    /**
+     * Enters a stream: it is to end when `end` aborts, and then to abort it itself if nobody else has.
+     *
+     * @throws AppError when the user has too many
+     */
+    enter({ userId, sessionId }: Owner): AbortController {
+      const others = [...open.values()].filter((owner) => owner.userId === userId);
+      if (others.length >= perUser) throw new AppError("rate_limited", "Too many log streams are open");
+      const end = new AbortController();
+      open.set(end, { userId, sessionId });
+      end.signal.addEventListener("abort", () => open.delete(end));
+      return end;
+    },
+
+    /** A sign-in session has ended: so do its streams. */
+    endSession(sessionId: string): void {
+      for (const [end, owner] of [...open]) if (owner.sessionId === sessionId) end.abort();
+    },
+
+    get size(): number {
+      return open.size;
+    },
+  };
+}
+
+export type LogStreams = ReturnType<typeof createLogStreams>;
+
+/** An event of a stream: the text after `event: log`. */
+type Render = (line: StoredLine) => string;
+
+/**
+ * Server-sent events of `batches`, with comments while there is nothing to say. Each pull of the client
+ * reads one batch: what a slow client has not taken is not read yet either.
+ *
+ * @param end aborted by whoever ends the stream: the client, the session, the server
+ */
+export function eventStream(
+  batches: AsyncGenerator<StoredLine[], void, void>,
+  render: Render,
+  end: AbortController,
+  heartbeatMs: number = HEARTBEAT_MS,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let next: ReturnType<typeof batches.next> | undefined;
+  let begun = false;
+
+  async function nextText(): Promise<string | undefined> {
+    if (!begun) {
+      begun = true;
+      // The headers go out with the first bytes, and a client that loses the stream comes back in a second.
+      return "retry: 1000\n\n";
+    }
+    next ??= batches.next();
+    const result = await withTimeout(next, heartbeatMs);
+    if (result === "timeout") return ":\n\n";
+    next = undefined;
+    if (result.done) return undefined;
+    return result.value.map((line) => `event: log\nid: ${line.seq}\ndata: ${render(line)}\n\n`).join("");
+  }
+
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const text = await nextText();
+        if (text !== undefined) controller.enqueue(encoder.encode(text));
+        else {
+          end.abort();
+          controller.close();
+        }
+      },
+      cancel() {
+        end.abort();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+async function withTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T | "timeout"> {
+  let timer: Timer | undefined;
+  const timeout = new Promise<"timeout">((resolve) => {
+    timer = setTimeout(() => resolve("timeout"), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
