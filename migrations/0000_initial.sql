@@ -123,11 +123,10 @@ CREATE TABLE `outbox` (
 	`created_at` integer NOT NULL,
 	`next_attempt_at` integer NOT NULL,
 	`attempts` integer DEFAULT 0 NOT NULL,
-	`last_error` text,
-	`sent_at` integer
+	`last_error` text
 );
 --> statement-breakpoint
-CREATE INDEX `outbox_due` ON `outbox` (`sent_at`,`next_attempt_at`);--> statement-breakpoint
+CREATE INDEX `outbox_due` ON `outbox` (`next_attempt_at`);--> statement-breakpoint
 CREATE TABLE `refresh_tokens` (
 	`jti` text PRIMARY KEY NOT NULL,
 	`session_id` text NOT NULL,

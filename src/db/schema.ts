@@ -109,7 +109,7 @@ export const actionTokens = sqliteTable(
   (table) => [index("action_tokens_user").on(table.userId)],
 );
 
-/** Mail that waits to be handed to the SMTP server. */
+/** Mail that waits to be handed to the SMTP server; a row goes with its message. */
 export const outbox = sqliteTable(
   "outbox",
   {
@@ -122,9 +122,8 @@ export const outbox = sqliteTable(
     nextAttemptAt: integer().notNull(),
     attempts: integer().notNull().default(0),
     lastError: text(),
-    sentAt: integer(),
   },
-  (table) => [index("outbox_due").on(table.sentAt, table.nextAttemptAt)],
+  (table) => [index("outbox_due").on(table.nextAttemptAt)],
 );
 
 export const AUDIT_OUTCOMES = ["success", "failure"] as const;
