@@ -74,6 +74,7 @@ CREATE TABLE `environments` (
 	`cpu_usage` real,
 	`memory_usage` real,
 	`storage_usage` real,
+	`deletion_notices` integer DEFAULT 0 NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`terminated_at` integer,

@@ -18,6 +18,10 @@ interface Variable<T> {
   schema: v.GenericSchema<string, T>;
 }
 
+type WithFallback<T> = Variable<T> & { fallback: string };
+
+function variable<T>(definition: WithFallback<T>): WithFallback<T>;
+function variable<T>(definition: Variable<T>): Variable<T>;
 function variable<T>(definition: Variable<T>): Variable<T> {
   return definition;
 }
@@ -68,6 +72,18 @@ const duration = v.pipe(
   v.string(),
   v.regex(/^[1-9]\d{0,6}[smhd]$/, "is not a duration such as 90s, 10m, 2h or 30d"),
   v.transform((value) => Number(value.slice(0, -1)) * (DURATION_MS[value.slice(-1)] ?? 0)),
+);
+
+/** A duration, or "off": null. */
+const durationOrOff = v.union(
+  [
+    v.pipe(
+      v.literal("off"),
+      v.transform(() => null),
+    ),
+    duration,
+  ],
+  "is neither off nor a duration such as 90s, 10m, 2h or 30d",
 );
 
 function url(protocols: string[]) {
@@ -285,6 +301,30 @@ const VARIABLES = {
     fallback: "2m",
     schema: duration,
   }),
+  IDLE_STOP_FREE: variable({
+    help: "after how long without activity a free user's running environment is stopped, or off",
+    example: "off",
+    fallback: "2h",
+    schema: durationOrOff,
+  }),
+  IDLE_STOP_STARTER: variable({
+    help: "the same on the starter plan",
+    example: "off",
+    fallback: "8h",
+    schema: durationOrOff,
+  }),
+  IDLE_STOP_PRO: variable({
+    help: "the same on the pro plan",
+    example: "off",
+    fallback: "24h",
+    schema: durationOrOff,
+  }),
+  DELETE_STOPPED_AFTER: variable({
+    help: "how long a stopped environment is kept before it is deleted, or off",
+    example: "90d",
+    fallback: "30d",
+    schema: durationOrOff,
+  }),
 } as const;
 
 type Name = keyof typeof VARIABLES;
@@ -348,6 +388,8 @@ export function loadConfig(environment: Record<string, string | undefined> = pro
       installingMs: read.INSTALLING_TIMEOUT,
       stoppingMs: read.STOPPING_TIMEOUT,
     },
+    idleStopMs: { free: read.IDLE_STOP_FREE, starter: read.IDLE_STOP_STARTER, pro: read.IDLE_STOP_PRO },
+    deleteStoppedAfterMs: read.DELETE_STOPPED_AFTER,
   };
 }
 

@@ -297,6 +297,9 @@ export const environments = sqliteTable(
     memoryUsage: real(),
     storageUsage: real(),
 
+    /** Mails sent that it will be deleted, since it was stopped. */
+    deletionNotices: integer().notNull().default(0),
+
     createdAt: integer().notNull(),
     updatedAt: integer().notNull(),
     terminatedAt: integer(),

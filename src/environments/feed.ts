@@ -1,0 +1,44 @@
+import type { EnvironmentStatus } from "../db/schema.ts";
+
+/** One change of what an environment's owner sees of its life; published after the write is committed. */
+export interface StatusChange {
+  environmentId: string;
+  userId: string;
+  generation: number;
+  status: EnvironmentStatus;
+  /** What it was before; the same when only message or progress changed. */
+  previous: EnvironmentStatus;
+  message: string | null;
+  /** 0–100. */
+  progress: number;
+  installationCompleted: boolean;
+  atMs: number;
+}
+
+type Listener = (change: StatusChange) => void;
+
+/** Tells of status changes: to the waiting requests and sockets of one environment, or to whoever wants all. */
+export class StatusFeed {
+  readonly #byEnvironment = new Map<string, Set<Listener>>();
+  readonly #all = new Set<Listener>();
+
+  publish(change: StatusChange): void {
+    for (const listener of this.#all) listener(change);
+    for (const listener of this.#byEnvironment.get(change.environmentId) ?? []) listener(change);
+  }
+
+  /** Calls `listener` with each change of one environment; returns how to stop that. */
+  watch(environmentId: string, listener: Listener): () => void {
+    const listeners = this.#byEnvironment.get(environmentId) ?? new Set();
+    this.#byEnvironment.set(environmentId, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#byEnvironment.delete(environmentId);
+    };
+  }
+
+  watchAll(listener: Listener): () => void {
+    this.#all.add(listener);
+    return () => this.#all.delete(listener);
+  }
+}

@@ -1,0 +1,301 @@
+import { and, eq } from "drizzle-orm";
+import type { Db } from "../db/open.ts";
+import { environments } from "../db/schema.ts";
+import { type Backoff, backoffMs } from "../lib/backoff.ts";
+import type { Logger } from "../lib/logger.ts";
+import { WorkQueue } from "../lib/workqueue.ts";
+import { type Observed, type Runtime, RuntimeRejected, RuntimeUnreachable } from "../runtime/runtime.ts";
+import type { StatusFeed } from "./feed.ts";
+import { type Deadlines, deadlineMs, endedBy, nextStep, type Situation, type Step } from "./lifecycle.ts";
+import { type Environment, type EnvironmentRows, refOf } from "./rows.ts";
+
+/** Different environments that are worked on at a time. */
+const CONCURRENCY = 16;
+/** Everything unfinished or running is looked at this often, whatever the watches have lost. */
+const RESYNC_MS = 60_000;
+const RETRY: Backoff = { baseMs: 500, maxMs: 30_000 };
+
+export interface ReconcilerOptions {
+  db: Db;
+  rows: EnvironmentRows;
+  /** @throws RuntimeUnreachable when the cluster can't be had now */
+  runtimeOf(clusterId: string): Runtime;
+  deadlines: Deadlines;
+  feed: StatusFeed;
+  log: Logger;
+  now(): number;
+  /** A line of DevPocket's own in the environment's log. */
+  logSystem(row: Environment, note: SystemNote): void;
+  /** Containers of this generation were seen: their log is to be collected. Called at every look. */
+  collectLogs(row: Environment): void;
+  /** Nothing is left of a terminated environment. */
+  tornDown(row: Environment): void;
+}
+
+export interface SystemNote {
+  message: string;
+  level?: "INFO" | "ERROR";
+  /** What follows is the log of a new installation. */
+  beginsInstallation?: boolean;
+}
+
+export interface Reconciler {
+  /** Looks at the environment soon; cheap, may be called for any reason. */
+  wake(environmentId: string): void;
+  /** Looks at every unfinished environment: what a server killed at any instant begins with. */
+  start(): void;
+  /** Follows a runtime's hints until it is closed. */
+  follow(runtime: Runtime): void;
+  /** Ids waiting or being worked on. */
+  readonly depth: number;
+  /** Lets running steps end for at most `limitMs`. */
+  stop(limitMs: number): Promise<void>;
+}
+
+/**
+ * Brings every environment to what its owner wants. Level-triggered: load the row, observe the runtime, ask
+ * `nextStep`, write, act. Whatever is lost on the way, the next look mends.
+ */
+export function createReconciler(options: ReconcilerOptions): Reconciler {
+  const { db, rows, deadlines, feed, log, now } = options;
+  const queue = new WorkQueue(look, { concurrency: CONCURRENCY });
+  const stopped = new AbortController();
+  let resync: Timer | undefined;
+
+  async function look(id: string): Promise<void> {
+    const row = rows.byId(id);
+    if (!row || row.tornDownAt !== null) return;
+    try {
+      const runtime = options.runtimeOf(row.clusterId);
+      const observed = await runtime.observe(refOf(row));
+      await takeStep(runtime, reachable(row), observed);
+    } catch (error) {
+      if (error instanceof RuntimeUnreachable) unreachable(id, error);
+      else retry(id, error);
+    }
+  }
+
+  async function takeStep(runtime: Runtime, row: Environment, observed: Observed): Promise<void> {
+    const step = nextStep(situation(row), observed, now(), deadlines);
+    if ("generation" in observed && observed.generation === row.generation) options.collectLogs(row);
+    const current = write(row, step);
+    if (!current) return queue.add(row.id);
+    if (step.act) await act(runtime, current, step.act);
+    if (step.lookAgainMs !== undefined) queue.addAfter(row.id, step.lookAgainMs);
+  }
+
+  async function act(runtime: Runtime, row: Environment, what: "ensure" | "stop" | "remove"): Promise<void> {
+    try {
+      if (what === "ensure") await runtime.ensure(rows.spec(row));
+      else if (what === "stop") await runtime.stop(refOf(row));
+      else await runtime.remove(refOf(row));
+    } catch (error) {
+      if (!(error instanceof RuntimeRejected) || what !== "ensure") throw error;
+      const problem = { kind: error.kind, message: error.message, sinceMs: row.statusSince };
+      const end = endedBy(situation(row), problem, now(), deadlines);
+      if (end) write(row, end);
+      else write(row, { become: { status: row.status, message: error.message, progress: row.progress } });
+    }
+    if (row.attempts > 0)
+      db.update(environments).set({ attempts: 0 }).where(eq(environments.id, row.id)).run();
+  }
+
+  function situation(row: Environment): Situation {
+    return { ...row, peersEnding: rows.peersEnding(row) };
+  }
+
+  /** Writes what `step` says; undefined when a verb or another write came first. */
+  function write(row: Environment, step: Step): Environment | undefined {
+    if (step.tornDown) return finish(row);
+    const to = step.become;
+    if (!to) return row;
+    const same = to.status === row.status;
+    // Within one status progress never runs backwards: a second look may see less than the first.
+    const progress = same ? Math.max(row.progress, to.progress) : to.progress;
+    if (same && to.message === row.statusMessage && progress === row.progress) return row;
+    const at = now();
+    const allowed = deadlineMs(to.status, deadlines);
+    const changed = db
+      .update(environments)
+      .set({
+        status: to.status,
+        statusMessage: to.message,
+        progress,
+        ...(same ? {} : { statusSince: at, deadlineAt: allowed === null ? null : at + allowed }),
+        ...outcome(step),
+        updatedAt: at,
+      })
+      .where(
+        and(
+          eq(environments.id, row.id),
+          eq(environments.status, row.status),
+          eq(environments.generation, row.generation),
+        ),
+      )
+      .returning()
+      .get();
+    if (changed) announce(row, changed);
+    return changed;
+  }
+
+  function finish(row: Environment): Environment {
+    const gone = { ...row, tornDownAt: now() };
+    db.update(environments).set({ tornDownAt: gone.tornDownAt }).where(eq(environments.id, row.id)).run();
+    log.debug("environment torn down", { environment_id: row.id });
+    options.tornDown(gone);
+    return gone;
+  }
+
+  function announce(before: Environment, after: Environment): void {
+    if (after.status !== before.status) {
+      log.info("environment status", {
+        environment_id: after.id,
+        from: before.status,
+        to: after.status,
+        ...(after.statusMessage ? { reason: after.statusMessage } : {}),
+      });
+      const note = noteOf(after);
+      if (note) options.logSystem(after, note);
+    }
+    feed.publish({
+      environmentId: after.id,
+      userId: after.userId,
+      generation: after.generation,
+      status: after.status,
+      previous: before.status,
+      message: after.statusMessage,
+      progress: after.progress,
+      installationCompleted: after.installationCompleted,
+      atMs: after.updatedAt,
+    });
+  }
+
+  /** The cluster has answered: a deadline stood still while it did not. */
+  function reachable(row: Environment): Environment {
+    if (row.unreachableSince === null) return row;
+    const pausedMs = now() - row.unreachableSince;
+    const back = {
+      unreachableSince: null,
+      statusMessage: null,
+      deadlineAt: row.deadlineAt === null ? null : row.deadlineAt + pausedMs,
+      attempts: 0,
+    };
+    db.update(environments).set(back).where(eq(environments.id, row.id)).run();
+    return { ...row, ...back };
+  }
+
+  function unreachable(id: string, error: RuntimeUnreachable): void {
+    const row = rows.byId(id);
+    if (!row) return;
+    if (row.unreachableSince === null) {
+      log.warn("cluster unreachable", {
+        environment_id: id,
+        cluster_id: row.clusterId,
+        reason: error.message,
+      });
+      const message = "The cluster can't be reached; the environment goes on when it is back";
+      const since = { unreachableSince: now(), statusMessage: row.status === "terminated" ? null : message };
+      db.update(environments).set(since).where(eq(environments.id, id)).run();
+      announce(row, { ...row, ...since });
+    }
+    countAttempt(row);
+  }
+
+  function retry(id: string, error: unknown): void {
+    const row = rows.byId(id);
+    if (!row) return;
+    log.warn("reconciling failed, trying again", { environment_id: id, attempts: row.attempts + 1, error });
+    countAttempt(row);
+  }
+
+  function countAttempt(row: Environment): void {
+    const attempts = row.attempts + 1;
+    db.update(environments).set({ attempts }).where(eq(environments.id, row.id)).run();
+    queue.addAfter(row.id, backoffMs(RETRY, attempts));
+  }
+
+  async function listen(runtime: Runtime): Promise<void> {
+    for (let attempt = 1; !stopped.signal.aborted; attempt++) {
+      try {
+        for await (const ref of runtime.changes(stopped.signal)) queue.add(ref.environmentId);
+        return;
+      } catch (error) {
+        log.warn("watch ended, starting again", { error });
+        await Bun.sleep(backoffMs(RETRY, attempt));
+      }
+    }
+  }
+
+  return {
+    wake: (id) => queue.add(id),
+    start() {
+      for (const id of rows.unfinished()) queue.add(id);
+      resync = setInterval(() => {
+        for (const id of rows.unfinished()) queue.add(id);
+      }, RESYNC_MS);
+    },
+    follow: (runtime) => void listen(runtime),
+    get depth() {
+      return queue.depth;
+    },
+    async stop(limitMs) {
+      clearInterval(resync);
+      stopped.abort();
+      const left = await queue.stop(limitMs);
+      if (left > 0) log.warn("steps still running at stop", { count: left });
+    },
+  };
+}
+
+/** What the environment's own log says of a change. */
+function noteOf({
+  status,
+  statusMessage,
+  dockerImage,
+  templateDisplayName,
+}: Environment): SystemNote | undefined {
+  switch (status) {
+    case "provisioning": {
+      const image = dockerImage ? ` (${dockerImage})` : "";
+      return { message: `Starting ${templateDisplayName}${image}`, beginsInstallation: true };
+    }
+    case "running":
+      return { message: "The environment runs" };
+    case "restarting":
+      return statusMessage === null ? undefined : { message: statusMessage, level: "ERROR" };
+    case "stopped":
+      return { message: "The environment has stopped" };
+    case "error":
+      return { message: statusMessage ?? "The environment failed", level: "ERROR" };
+    case "creating":
+    case "installing":
+    case "configuring":
+    case "stopping":
+    case "terminated":
+      return undefined;
+  }
+}
+
+/** What else changes with a status. */
+function outcome(step: Step): Partial<Environment> {
+  const to = step.become;
+  if (!to) return {};
+  switch (to.status) {
+    case "running":
+      return { startedAt: to.startedAtMs ?? null, installationCompleted: true, attempts: 0 };
+    case "installing":
+    case "configuring":
+      return { startedAt: to.startedAtMs ?? null };
+    case "creating":
+    case "provisioning":
+      return { startedAt: null };
+    case "restarting":
+      // Their next containers are made with what is saved now.
+      return { startedAt: null, installationCompleted: false, restartRequired: false };
+    case "stopping":
+    case "stopped":
+    case "error":
+    case "terminated":
+      return { startedAt: null };
+  }
+}

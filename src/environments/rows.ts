@@ -1,0 +1,132 @@
+import { and, desc, eq, isNull, ne, notInArray, or, sql } from "drizzle-orm";
+import type { Db, DbOrTx } from "../db/open.ts";
+import { type EnvironmentStatus, environments, users } from "../db/schema.ts";
+import type { EnvironmentRef, EnvironmentSpec } from "../runtime/runtime.ts";
+import { parseLimits, userQuota } from "./plans.ts";
+
+export type Environment = typeof environments.$inferSelect;
+
+export function refOf(row: Environment): EnvironmentRef {
+  return { environmentId: row.id, userId: row.userId };
+}
+
+export type EnvironmentRows = ReturnType<typeof environmentRows>;
+
+/** The prepared reads of environments. */
+export function environmentRows(db: Db) {
+  const byId = db
+    .select()
+    .from(environments)
+    .where(eq(environments.id, sql.placeholder("id")))
+    .prepare();
+  const owned = db
+    .select()
+    .from(environments)
+    .where(
+      and(eq(environments.id, sql.placeholder("id")), eq(environments.userId, sql.placeholder("userId"))),
+    )
+    .prepare();
+  const living = and(
+    eq(environments.userId, sql.placeholder("userId")),
+    ne(environments.status, "terminated"),
+  );
+  const livingPage = db
+    .select()
+    .from(environments)
+    .where(living)
+    .orderBy(desc(environments.id))
+    .limit(sql.placeholder("limit"))
+    .offset(sql.placeholder("offset"))
+    .prepare();
+  const livingCount = db.select({ n: sql<number>`count(*)` }).from(environments).where(living).prepare();
+  const unfinished = db
+    .select({ id: environments.id })
+    .from(environments)
+    .where(
+      or(
+        notInArray(environments.status, ["stopped", "terminated"]),
+        and(eq(environments.status, "terminated"), isNull(environments.tornDownAt)),
+      ),
+    )
+    .prepare();
+  const peersEnding = db
+    .select({ id: environments.id })
+    .from(environments)
+    .where(
+      and(
+        eq(environments.userId, sql.placeholder("userId")),
+        eq(environments.clusterId, sql.placeholder("clusterId")),
+        ne(environments.id, sql.placeholder("id")),
+        or(
+          eq(environments.status, "stopping"),
+          and(eq(environments.status, "terminated"), isNull(environments.tornDownAt)),
+        ),
+      ),
+    )
+    .limit(1)
+    .prepare();
+  const owner = db
+    .select({ plan: users.plan, role: users.role })
+    .from(users)
+    .where(eq(users.id, sql.placeholder("id")))
+    .prepare();
+
+  return {
+    byId: (id: string): Environment | undefined => byId.get({ id }),
+    owned: (id: string, userId: string): Environment | undefined => owned.get({ id, userId }),
+    /** The default list: everything that is not terminated, newest first. */
+    living(userId: string, page: { limit: number; offset: number }): { rows: Environment[]; total: number } {
+      const rows = livingPage.all({ userId, ...page });
+      const all = page.offset === 0 && rows.length < page.limit;
+      return { rows, total: all ? rows.length : (livingCount.get({ userId })?.n ?? 0) };
+    },
+    /** Ids of all that may have something to do: passing, running, to be released, to be torn down. */
+    unfinished: (): string[] => unfinished.all().map((row) => row.id),
+    /** Whether something else of the same user on the same cluster is about to make room. */
+    peersEnding: (row: Environment): boolean => peersEnding.get(row) !== undefined,
+    /** What the runtime is told of `row`. */
+    spec(row: Environment): EnvironmentSpec {
+      const plan = owner.get({ id: row.userId });
+      return {
+        ...refOf(row),
+        name: row.name,
+        generation: row.generation,
+        image: row.dockerImage,
+        startupCommands: row.startupCommands,
+        variables: { ...row.templateVariables, ...row.variables },
+        resources: parseLimits(row.resources),
+        port: row.port,
+        capabilities: row.capabilities,
+        userQuota: plan ? userQuota(plan) : null,
+      };
+    },
+  };
+}
+
+/**
+ * Pages through a user's environments by filter.
+ *
+ * @param status undefined: all but terminated
+ */
+export function filterEnvironments(
+  db: DbOrTx,
+  filter: { userId: string; status?: EnvironmentStatus; templateId?: string },
+  page: { limit: number; offset: number },
+): { rows: Environment[]; total: number } {
+  const where = and(
+    eq(environments.userId, filter.userId),
+    filter.status ? eq(environments.status, filter.status) : ne(environments.status, "terminated"),
+    filter.templateId ? eq(environments.templateId, filter.templateId) : undefined,
+  );
+  return {
+    rows: db
+      .select()
+      .from(environments)
+      .where(where)
+      .orderBy(desc(environments.id))
+      .limit(page.limit)
+      .offset(page.offset)
+      .all(),
+    total: db.select({ n: sql<number>`count(*)` }).from(environments).where(where).get()?.n ?? 0,
+  };
+}
