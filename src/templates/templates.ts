@@ -33,6 +33,11 @@ export interface TemplateValues {
   version: string;
 }
 
+/** What is absent stays as it is; resources can be given in part. */
+export type TemplateChange = Partial<Omit<TemplateValues, "defaultResources">> & {
+  defaultResources?: Partial<Resources>;
+};
+
 export interface TemplateFilter {
   category?: TemplateValues["category"] | undefined;
   status?: TemplateValues["status"] | undefined;
@@ -116,22 +121,26 @@ export function createTemplate({ db, actor, now }: Change, values: TemplateValue
 export function updateTemplate(
   { db, actor, now }: Change,
   id: string,
-  { name, ...change }: Partial<TemplateValues>,
+  { name, defaultResources, ...change }: TemplateChange,
 ): Template {
   return inTransaction(db, (tx) => {
-    const before = tx.select({ name: templates.name }).from(templates).where(eq(templates.id, id)).get();
+    const before = tx.select().from(templates).where(eq(templates.id, id)).get();
     if (!before) throw notFound("Template");
     if (name !== undefined && name !== before.name) {
       const message = "A template's name cannot be changed";
       throw new AppError("invalid", message, { fields: [{ field: "name", message, code: "immutable" }] });
     }
+    const resources = defaultResources && {
+      defaultResources: { ...before.defaultResources, ...defaultResources },
+    };
+    const fields = { ...change, ...resources };
     const row = tx
       .update(templates)
-      .set({ ...change, updatedAt: now })
+      .set({ ...fields, updatedAt: now })
       .where(eq(templates.id, id))
       .returning()
       .get();
-    const detail = { name: row.name, fields: Object.keys(change) };
+    const detail = { name: row.name, fields: Object.keys(fields) };
     audit(tx, actor, { action: "template.update", targetId: id, detail }, now);
     return row;
   });
