@@ -2,10 +2,11 @@ import { z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import type { ZodError } from "zod";
-import { AppError, type ErrorCode, type FieldError } from "../errors.ts";
+import { AppError, type ErrorCode } from "../errors.ts";
 import type { Logger } from "../lib/logger.ts";
+import { invalidJson } from "./body.ts";
 import type { HttpEnv } from "./context.ts";
+import { FIELD_CODES } from "./validation.ts";
 
 /** The one map from the domain's codes to HTTP. */
 export const HTTP_STATUS: Record<ErrorCode, ContentfulStatusCode> = {
@@ -24,26 +25,34 @@ export const HTTP_STATUS: Record<ErrorCode, ContentfulStatusCode> = {
   unavailable: 503,
 };
 
+const FieldErrorBody = z
+  .object({
+    field: z.string().openapi({ example: "password" }),
+    message: z.string().openapi({ example: "Password must be at least 8 characters" }),
+    code: z.string().openapi({
+      example: "min_length",
+      description: [
+        "Of a request that does not fit its schema:",
+        ...Object.entries(FIELD_CODES).map(([code, meaning]) => `- \`${code}\`: ${meaning}`),
+        "",
+        "Rules of the product have codes of their own, such as `invalid_state` and `plan_limit`.",
+      ].join("\n"),
+    }),
+  })
+  .openapi("FieldError");
+
 export const ErrorBody = z
   .object({
-    detail: z.string().openapi({ example: "Environment not found" }),
-    errors: z.array(z.object({ field: z.string(), message: z.string(), code: z.string() })),
-    timestamp: z.iso.datetime().openapi({ example: "2024-07-24T00:00:00Z" }),
+    detail: z.string().openapi({ example: "Request validation failed" }),
+    errors: z.array(FieldErrorBody).openapi({ description: "Empty when no field is at fault" }),
+    timestamp: z.iso.datetime().openapi({ example: "2024-07-24T00:00:00.000Z" }),
     path: z.string().openapi({ example: "/api/v1/environments" }),
-    retry_after: z.int().optional().openapi({ description: "Seconds; only with 429" }),
   })
   .openapi("Error");
 
-/** What zod found, as the error it is answered with. `invalid_json` is thrown by the body reader itself. */
-export function validationError(error: ZodError): AppError {
-  return new AppError("validation", "Request validation failed", {
-    fields: error.issues.map((issue) => ({
-      field: issue.path.map(String).join(".") || "body",
-      message: issue.message,
-      code: issue.code,
-    })),
-  });
-}
+export const RateLimitErrorBody = ErrorBody.extend({
+  retry_after: z.int().openapi({ description: "Seconds until the next request is allowed", example: 60 }),
+}).openapi("RateLimitError");
 
 /** Hono's `onError`: the only place that turns an error into an answer. */
 export function answerError(log: Logger) {
@@ -53,33 +62,35 @@ export function answerError(log: Logger) {
     log.error("unexpected error", {
       request_id: c.get("origin")?.requestId,
       path: c.req.path,
-      stack: error.stack,
+      stack: error.stack ?? String(error),
     });
-    return c.json(body(c, "Internal server error", []), 500);
+    return c.json(body(c, new AppError("unavailable", "Internal server error")), 500);
   };
 }
 
 /** The answer that `error` stands for. */
 export function errorResponse(c: Context<HttpEnv>, error: AppError): Response {
-  if (error.code === "unauthenticated") c.header("WWW-Authenticate", "Bearer");
-  if (error.retryAfterSeconds !== undefined) c.header("Retry-After", String(error.retryAfterSeconds));
-  const shape = body(c, error.message, error.fields);
-  const answer =
-    error.code === "rate_limited" ? { ...shape, retry_after: error.retryAfterSeconds ?? 60 } : shape;
-  return c.json(answer, HTTP_STATUS[error.code]);
+  const headers: Record<string, string> = {};
+  if (error.code === "unauthenticated") headers["WWW-Authenticate"] = "Bearer";
+  if (error.retryAfterSeconds !== undefined) headers["Retry-After"] = String(error.retryAfterSeconds);
+  return c.json(body(c, error), HTTP_STATUS[error.code], headers);
 }
 
-function body(c: Context<HttpEnv>, detail: string, errors: readonly FieldError[]) {
-  return { detail, errors, timestamp: new Date().toISOString(), path: c.req.path };
+function body(c: Context<HttpEnv>, error: AppError): z.infer<typeof ErrorBody> {
+  return {
+    detail: error.message,
+    errors: [...error.fields],
+    timestamp: new Date().toISOString(),
+    path: c.req.path,
+    ...(error.code === "rate_limited" ? { retry_after: error.retryAfterSeconds ?? 60 } : {}),
+  };
 }
 
-/** Hono throws its own exceptions for a body that can't be read. */
+/** Hono's validator throws an exception of its own for a body that is not JSON. */
 function asAppError(error: Error): AppError | undefined {
   if (error instanceof AppError) return error;
   if (error instanceof HTTPException && error.status === 400) {
-    return new AppError("validation", "Request validation failed", {
-      fields: [{ field: "body", message: "The body is not valid JSON", code: "invalid_json" }],
-    });
+    return invalidJson("The body is not valid JSON");
   }
   return undefined;
 }

@@ -1,15 +1,29 @@
 import { OpenAPIHono, type z } from "@hono/zod-openapi";
+import { readJson } from "./body.ts";
 import type { HttpEnv } from "./context.ts";
-import { ErrorBody, validationError } from "./errors.ts";
+import { ErrorBody } from "./errors.ts";
+import { validationError } from "./validation.ts";
 
 /** A router whose routes are validated by, and documented from, their schemas. */
-export function newRouter(): OpenAPIHono<HttpEnv> {
-  return new OpenAPIHono<HttpEnv>({
+export type Router = OpenAPIHono<HttpEnv>;
+
+/** Routes carry their whole path: `createRoute({ path: "/api/v1/environments/{id}", … })`. */
+export function newRouter(): Router {
+  const router = new OpenAPIHono<HttpEnv>({
     strict: false,
     defaultHook: (result) => {
-      if (!result.success) throw validationError(result.error);
+      // Of a failed one, the validator's hook is given the input as `data`, though its type has none.
+      if (!result.success) throw validationError(result.error, "data" in result ? result.data : undefined);
     },
   });
+  const { openapi } = router;
+  router.openapi = (route, handler, hook) => {
+    const body = route.request?.body;
+    if (!body) return openapi(route, handler, hook);
+    const reader = readJson(body.required ?? false);
+    return openapi({ ...route, middleware: [route.middleware ?? [], reader].flat() }, handler, hook);
+  };
+  return router;
 }
 
 /** Documents the error answers of a route: `...errors({ 404: "No such environment" })`. */

@@ -1,0 +1,70 @@
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { Config } from "../config.ts";
+import type { Logger } from "../lib/logger.ts";
+import { limitBody } from "./body.ts";
+import type { HttpEnv, SocketHandlers } from "./context.ts";
+import { cors } from "./cors.ts";
+import { answerError } from "./errors.ts";
+import { type Exchange, exchange } from "./exchange.ts";
+import { fallback } from "./fallback.ts";
+import { type Identify, rateLimit } from "./ratelimit.ts";
+import type { Router } from "./router.ts";
+import { security } from "./security.ts";
+
+export interface HttpOptions {
+  config: Pick<Config, "publicUrl" | "trustedProxies" | "corsOrigins" | "rateLimits">;
+  log: Logger;
+  /** Who a request's token belongs to, asked before its route's guard. */
+  identify: Identify;
+  routers: readonly Router[];
+  /** Told of every answered request. */
+  onAnswered?: (exchange: Exchange) => void;
+}
+
+/** What `Bun.serve` is given as `fetch`. */
+export type Fetch = (request: Request, server: Bun.Server<SocketHandlers>) => Response | Promise<Response>;
+
+/**
+ * Puts the routers behind what all requests go through, in this order: request id and log, security headers
+ * and HTTPS, CORS, rate limits, size of the body. `Bun.serve` must be given `maxRequestBodySize: MAX_ACCEPTED_BYTES`.
+ */
+export function createHttp({ config, log, identify, routers, onAnswered }: HttpOptions): Fetch {
+  const app = new OpenAPIHono<HttpEnv>({ getPath: pathOf });
+  app.use(exchange({ log, trustedProxies: config.trustedProxies, onAnswered }));
+  app.use(security(config));
+  const crossOrigin = cors(config.corsOrigins);
+  if (crossOrigin) app.use(crossOrigin);
+  app.use(rateLimit(config.rateLimits, identify));
+  app.use(limitBody);
+  for (const router of routers) app.route("/", router);
+  app.onError(answerError(log));
+  app.notFound(fallback(app));
+  return (request, server) => app.fetch(withWholeUrl(request), { server });
+}
+
+/** Bun would refuse a larger body by itself, without our error's shape; up to this, `limitBody` does. */
+export const MAX_ACCEPTED_BYTES = 2 ** 40;
+
+/** The path that routes are matched with: decoded as far as it can be, without a trailing slash. */
+function pathOf(request: Request): string {
+  const { url } = request;
+  const start = url.indexOf("/", url.indexOf("//") + 2);
+  const query = url.indexOf("?", start);
+  const path = url.slice(start, query === -1 ? undefined : query);
+  const decoded = path.includes("%") ? decode(path) : path;
+  return decoded.length > 1 && decoded.endsWith("/") ? decoded.slice(0, -1) : decoded;
+}
+
+function decode(path: string): string {
+  try {
+    // An escaped slash or percent sign stays escaped: it is part of a name, not of the path.
+    return decodeURI(path.replaceAll("%25", "%2525"));
+  } catch {
+    return path;
+  }
+}
+
+/** HTTP/1.0 has no Host header, and Bun then gives the path alone as the URL. */
+function withWholeUrl(request: Request): Request {
+  return request.url.startsWith("http") ? request : new Request(`http://localhost${request.url}`, request);
+}

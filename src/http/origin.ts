@@ -1,0 +1,59 @@
+import { isIP } from "node:net";
+import type { Context } from "hono";
+import type { HttpEnv } from "./context.ts";
+
+const REQUEST_ID = /^[\w.:=+/-]{1,128}$/;
+
+/** The client's `X-Request-Id` where it is one that can be logged and sent back, else a new one. */
+export function requestId(offered: string | null): string {
+  return offered !== null && REQUEST_ID.test(offered) ? offered : crypto.randomUUID();
+}
+
+/**
+ * The client's address. Each of the trusted proxies has added the address that it saw to the end of
+ * `X-Forwarded-For`, so exactly that many entries are believed; what lies before them is anyone's claim.
+ * With fewer entries than proxies the request did not come through all of them, and none is believed.
+ */
+export function clientIp(c: Context<HttpEnv>, trustedProxies: number): string {
+  const peer = c.env.server.requestIP(c.req.raw)?.address;
+  const direct = peer === undefined ? "unknown" : plainAddress(peer);
+  if (trustedProxies === 0) return direct;
+  return forwardedAddress(c.req.raw.headers.get("x-forwarded-for"), trustedProxies) ?? direct;
+}
+
+/** Whether the client speaks HTTPS: to us, or to the first trusted proxy. */
+export function isSecure(c: Context<HttpEnv>, trustedProxies: number): boolean {
+  if (c.req.raw.url.startsWith("https:")) return true;
+  if (trustedProxies === 0) return false;
+  const hops = c.req.raw.headers.get("x-forwarded-proto")?.split(",") ?? [];
+  return hops[Math.max(0, hops.length - trustedProxies)]?.trim().toLowerCase() === "https";
+}
+
+/** The `trustedProxies`th address from the end of an `X-Forwarded-For`; undefined when it is none. */
+export function forwardedAddress(header: string | null, trustedProxies: number): string | undefined {
+  const claimed = header?.split(",").at(-trustedProxies)?.trim();
+  if (!claimed) return undefined;
+  const address = isIP(claimed) ? claimed : /^(?:\[(.+)\]|([\d.]+)):\d+$/.exec(claimed)?.slice(1).join("");
+  return address !== undefined && isIP(address) ? plainAddress(address) : undefined;
+}
+
+/** Whose requests are counted together: an IPv4 address, or the /64 that one IPv6 site is given. */
+export function networkOf(address: string): string {
+  if (!address.includes(":")) return address;
+  const [head = "", tail] = address.toLowerCase().split("%", 1)[0]?.split("::") ?? [];
+  const groups = head === "" ? [] : head.split(":");
+  if (tail !== undefined) {
+    const after = tail === "" ? [] : tail.split(":");
+    while (groups.length + after.length < 8) groups.push("0");
+    groups.push(...after);
+  }
+  return `${groups
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ""))
+    .join(":")}::/64`;
+}
+
+/** A dual-stack socket shows IPv4 clients as `::ffff:192.0.2.1`. */
+function plainAddress(address: string): string {
+  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address;
+}

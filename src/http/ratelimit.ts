@@ -1,0 +1,86 @@
+import type { Context, MiddlewareHandler } from "hono";
+import { AppError } from "../errors.ts";
+import type { Actor, HttpEnv } from "./context.ts";
+import { errorResponse } from "./errors.ts";
+import { networkOf } from "./origin.ts";
+import { setHeaders } from "./response.ts";
+import { SlidingWindow, type Verdict } from "./window.ts";
+
+/** Where passwords, codes and provider tokens are tried: one small allowance per address for all of them. */
+const CREDENTIAL_PATHS: ReadonlySet<string> = new Set(
+  [
+    "register",
+    "login",
+    "google",
+    "verify-email",
+    "resend-verification",
+    "forgot-password",
+    "reset-password",
+  ].map((name) => `/api/v1/auth/${name}`),
+);
+
+const SOCKET_PATH = /^\/api\/v1\/ws\/(?:terminal|logs)\//;
+
+/**
+ * Who a request's token belongs to; undefined without a token or with one that is no good. It is asked
+ * before the guard of a route: it keeps what it found, so that a token is checked once.
+ */
+export type Identify = (c: Context<HttpEnv>) => Actor | undefined | Promise<Actor | undefined>;
+
+export interface RateLimits {
+  /** Per user, per address when signed out; 0 is no limit. */
+  generalPerMinute: number;
+  /** Per address; 0 is no limit. */
+  authPerMinute: number;
+}
+
+/**
+ * Limits requests under `/api/v1` and tells each how it stands. WebSocket upgrades have limits of their own.
+ *
+ * @param nowMs milliseconds since the epoch; must not run backwards
+ */
+export function rateLimit(
+  limits: RateLimits,
+  identify: Identify,
+  nowMs: () => number = steadyNow,
+): MiddlewareHandler<HttpEnv> {
+  const general = limits.generalPerMinute > 0 ? new SlidingWindow({ limit: limits.generalPerMinute }) : null;
+  const credentials = limits.authPerMinute > 0 ? new SlidingWindow({ limit: limits.authPerMinute }) : null;
+
+  async function take(c: Context<HttpEnv>, now: number): Promise<Verdict | undefined> {
+    if (CREDENTIAL_PATHS.has(c.req.path)) return credentials?.take(networkOf(c.get("origin").ip), now);
+    if (!general) return undefined;
+    const found = identify(c);
+    const actor = found instanceof Promise ? await found : found;
+    return general.take(actor ? actor.userId : networkOf(c.get("origin").ip), now);
+  }
+
+  return async (c, next) => {
+    if (!c.req.path.startsWith("/api/v1/") || isUpgrade(c)) return next();
+    const now = nowMs();
+    const verdict = await take(c, now);
+    if (!verdict) return next();
+    if (verdict.allowed) await next();
+    else c.res = errorResponse(c, rateLimited(verdict, now));
+    setHeaders(c, [
+      ["X-RateLimit-Limit", String(verdict.limit)],
+      ["X-RateLimit-Remaining", String(verdict.remaining)],
+      ["X-RateLimit-Reset", String(Math.ceil(verdict.resetAtMs / 1000))],
+    ]);
+  };
+}
+
+function rateLimited(verdict: Verdict, now: number): AppError {
+  return new AppError("rate_limited", "Rate limit exceeded. Try again later.", {
+    retryAfterSeconds: Math.max(1, Math.ceil((verdict.resetAtMs - now) / 1000)),
+  });
+}
+
+function isUpgrade(c: Context<HttpEnv>): boolean {
+  return SOCKET_PATH.test(c.req.path) && c.req.raw.headers.get("upgrade")?.toLowerCase() === "websocket";
+}
+
+/** The time since the epoch as of a clock that is never set back. */
+function steadyNow(): number {
+  return performance.timeOrigin + performance.now();
+}
