@@ -12,6 +12,11 @@ export interface Guard {
    * @throws AppError unauthenticated
    */
   authenticate(token: string): Promise<Actor>;
+  /**
+   * Whose token came with the request; undefined without one or with one that is no good. For what must
+   * know before the route does: the token is checked once, here or by the middleware below.
+   */
+  identify(c: Context<HttpEnv>): Promise<Actor | undefined>;
   /** Sets `actor`, or answers 401. */
   requireActor: MiddlewareHandler<HttpEnv>;
   /** Sets `actor`; 401 for nobody, 403 for someone who is not an administrator. */
@@ -29,7 +34,13 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
     return actor;
   }
 
-  async function actorOfRequest(c: Context<HttpEnv>): Promise<Actor> {
+  function actorOfRequest(c: Context<HttpEnv>): Promise<Actor> {
+    const identity = c.get("identity") ?? readIdentity(c);
+    c.set("identity", identity);
+    return identity;
+  }
+
+  async function readIdentity(c: Context<HttpEnv>): Promise<Actor> {
     const token = bearerToken(c);
     if (token === undefined) throw new AppError("unauthenticated", "Not authenticated");
     return authenticate(token);
@@ -37,6 +48,10 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
 
   return {
     authenticate,
+    async identify(c) {
+      if (bearerToken(c) === undefined) return undefined;
+      return actorOfRequest(c).catch(() => undefined);
+    },
     async requireActor(c, next) {
       c.set("actor", await actorOfRequest(c));
       await next();

@@ -49,7 +49,7 @@ describe("registration", () => {
 
   const valid = { username: "alice", email: "alice@example.com", password: PASSWORD };
   const refused: [name: string, body: Record<string, unknown>, field: string, code: string][] = [
-    ["no username", { ...valid, username: undefined }, "username", "invalid_type"],
+    ["no username", { ...valid, username: undefined }, "username", "required"],
     ["a username of two characters", { ...valid, username: "ab" }, "username", "invalid_format"],
     ["a username of 31 characters", { ...valid, username: "a".repeat(31) }, "username", "invalid_format"],
     ["a username that begins with a hyphen", { ...valid, username: "-alice" }, "username", "invalid_format"],
