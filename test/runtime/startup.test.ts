@@ -1,0 +1,192 @@
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createLineReader } from "../../src/runtime/lines.ts";
+import {
+  commandSummary,
+  failureMessage,
+  type Mark,
+  parseMark,
+  STARTUP_FAILED_EXIT_CODE,
+  shellQuote,
+  startupScript,
+} from "../../src/runtime/startup.ts";
+import { until } from "../until.ts";
+
+const NONCE = "a1b2c3";
+const root = mkdtempSync(join(tmpdir(), "devpocket-startup-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+let workspace = "";
+beforeEach(() => {
+  workspace = mkdtempSync(join(root, "it's a workspace-"));
+});
+
+const ready = () => join(workspace, "..", "ready");
+const failure = () => join(workspace, "failure");
+
+const SHELLS = [["dash"], ["busybox", "sh"], ["bash"], ["bash", "--posix"]].filter(([shell]) =>
+  Bun.which(shell ?? ""),
+);
+
+function start(shell: string[], commands: string[], wrapper: string[] = []) {
+  const script = startupScript({
+    commands,
+    nonce: NONCE,
+    workspace,
+    readyFile: ready(),
+    failureFile: failure(),
+    retryPauseSeconds: 0,
+  });
+  const file = join(workspace, "startup.sh");
+  writeFileSync(file, script);
+  const lines: string[] = [];
+  const marks: Mark[] = [];
+  const reader = createLineReader((line) => {
+    const mark = parseMark(line, NONCE);
+    if (mark) marks.push(mark);
+    else lines.push(line);
+  });
+  const child = Bun.spawn([...wrapper, ...shell, file], { stdout: "pipe", stderr: "inherit" });
+  const read = (async () => {
+    for await (const chunk of child.stdout) reader.push(chunk);
+    reader.end();
+  })();
+  return { child, lines, marks, done: () => marks.some((mark) => mark.kind === "done"), read };
+}
+
+describe.each(SHELLS)("the startup script in %s %s", (...words) => {
+  const shell = words.filter((word): word is string => typeof word === "string");
+
+  test("runs the commands in order in the workspace, then stays until TERM", async () => {
+    const run = start(shell, ["echo one; pwd > where", 'echo two\necho "$0 it\'s"', "cat; echo three"]);
+    await until(run.done);
+    expect(run.marks).toEqual([
+      { kind: "step", step: 1, steps: 3, command: "echo one; pwd > where" },
+      { kind: "step", step: 2, steps: 3, command: 'echo two echo "$0 it\'s"' },
+      { kind: "step", step: 3, steps: 3, command: "cat; echo three" },
+      { kind: "done", steps: 3 },
+    ]);
+    expect(run.lines).toEqual([
+      "==> [1/3] echo one; pwd > where",
+      "one",
+      "==> [1/3] exit code 0",
+      '==> [2/3] echo two echo "$0 it\'s"',
+      "two",
+      "sh it's",
+      "==> [2/3] exit code 0",
+      "==> [3/3] cat; echo three",
+      "three",
+      "==> [3/3] exit code 0",
+    ]);
+    expect(readFileSync(join(workspace, "where"), "utf8").trim()).toBe(workspace);
+    expect(existsSync(ready())).toBe(true);
+    expect(run.child.exitCode).toBe(null);
+    run.child.kill("SIGTERM");
+    expect(await run.child.exited).toBe(0);
+  });
+
+  test("tries a failing command twice more, then says which failed and how", async () => {
+    const run = start(shell, ["true", "echo x >> tries; echo oops >&2; exit 7", "touch never"]);
+    expect(await run.child.exited).toBe(STARTUP_FAILED_EXIT_CODE);
+    await run.read;
+    const command = "echo x >> tries; echo oops >&2; exit 7";
+    expect(run.marks).toEqual([
+      { kind: "step", step: 1, steps: 3, command: "true" },
+      { kind: "step", step: 2, steps: 3, command },
+      { kind: "retry", step: 2, steps: 3, attempt: 2, exitCode: 7 },
+      { kind: "retry", step: 2, steps: 3, attempt: 3, exitCode: 7 },
+      { kind: "failed", step: 2, steps: 3, exitCode: 7, command },
+    ]);
+    expect(readFileSync(join(workspace, "tries"), "utf8")).toBe("x\nx\nx\n");
+    expect(readFileSync(failure(), "utf8")).toBe(failureMessage({ step: 2, steps: 3, exitCode: 7, command }));
+    expect(existsSync(join(workspace, "never"))).toBe(false);
+    expect(existsSync(ready())).toBe(false);
+  });
+
+  test("goes on with a command that works the second time", async () => {
+    const run = start(shell, ["test -e flag || { touch flag; false; }"]);
+    await until(run.done);
+    expect(run.marks.map(({ kind }) => kind)).toEqual(["step", "retry", "done"]);
+    run.child.kill("SIGTERM");
+    await run.child.exited;
+  });
+
+  test("ends promptly on TERM while a command runs", async () => {
+    const run = start(shell, ["exec sleep 4321"]);
+    await until(() => run.marks.length === 1);
+    run.child.kill("SIGTERM");
+    expect(await run.child.exited).toBe(0);
+    expect(run.done()).toBe(false);
+  });
+
+  test("takes a command that looks like an option, and no commands at all", async () => {
+    const run = start(shell, ["-x; exit 3"]);
+    expect(await run.child.exited).toBe(STARTUP_FAILED_EXIT_CODE);
+    const none = start(shell, []);
+    await until(none.done);
+    none.child.kill("SIGTERM");
+    await none.child.exited;
+  });
+
+  test("nothing of a command is seen by the shell that runs the script", async () => {
+    const nasty = "true '$(touch escaped)' \"`touch \\$escaped`\" '\\''; : '\n' \\";
+    const run = start(shell, [`printf '%s' ${shellQuote(nasty)} > kept`]);
+    await until(run.done);
+    run.child.kill("SIGTERM");
+    await run.child.exited;
+    expect(readFileSync(join(workspace, "kept"), "utf8")).toBe(nasty);
+    expect(existsSync(join(workspace, "escaped"))).toBe(false);
+  });
+
+  test("as pid 1 it reaps what is left to it and ends every process on TERM", async () => {
+    if (process.getuid?.() !== 0) return;
+    const namespace = ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"];
+    const job =
+      "for i in 1 2 3; do (sleep 0.01 &) ; done; (trap '' TERM; while :; do sleep 0.1; done) & true";
+    const run = start(shell, [job], namespace);
+    await until(run.done);
+    const init = Number(readFileSync(`/proc/${run.child.pid}/task/${run.child.pid}/children`, "utf8"));
+    await until(() => !statesBelow(init).includes("Z"), { message: "a zombie stays" });
+    const began = performance.now();
+    process.kill(init, "SIGTERM");
+    await run.child.exited;
+    expect(performance.now() - began).toBeLessThan(8000);
+    expect(existsSync(`/proc/${init}`)).toBe(false);
+  });
+});
+
+/** The states (R, S, Z …) of the direct children of `pid`. */
+function statesBelow(pid: number): string[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+    .trim()
+    .split(" ")
+    .filter(Boolean);
+  return children.map((child) => {
+    try {
+      return readFileSync(`/proc/${child}/stat`, "utf8").split(") ")[1]?.[0] ?? "";
+    } catch {
+      return "";
+    }
+  });
+}
+
+test("a command can't forge a mark without the nonce", () => {
+  for (const line of [
+    "\x1edevpocket other done 0",
+    "devpocket a1b2c3 done 0",
+    "\x1edevpocket a1b2c3 done",
+    "\x1edevpocket a1b2c3 done 0 ",
+    "x\x1edevpocket a1b2c3 done 0",
+    "\x1edevpocket  done 0",
+  ]) {
+    expect(parseMark(line, NONCE)).toBe(null);
+  }
+  expect(parseMark("\x1edevpocket a1b2c3 done 0", NONCE)).toEqual({ kind: "done", steps: 0 });
+});
+
+test("a command's summary is one line of bounded length", () => {
+  expect(commandSummary("  a \\\n\t b\x1b[31m\r\n")).toBe("a \\ b [31m");
+  expect(Array.from(commandSummary("👋".repeat(1000))).length).toBe(200);
+});
