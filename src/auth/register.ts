@@ -1,15 +1,14 @@
 import { audit } from "../audit/audit.ts";
-import { type Db, inTransaction } from "../db/open.ts";
+import { inTransaction } from "../db/open.ts";
 import { AppError } from "../errors.ts";
 import type { Origin } from "../http/context.ts";
 import { insertUser, requireFreeNames, type User } from "./account.ts";
 import { actorOf } from "./audit-actor.ts";
 import { passwordFault } from "./password-policy.ts";
 import type { Passwords } from "./passwords.ts";
+import { sendVerification, type VerificationDeps } from "./verification.ts";
 
-interface RegisterDeps {
-  db: Db;
-  now: () => number;
+interface RegisterDeps extends VerificationDeps {
   passwords: Passwords;
   registration: "open" | "closed";
 }
@@ -23,11 +22,12 @@ export interface Registration {
 
 /** @throws AppError forbidden when registration is closed, validation for a weak password, conflict */
 export async function register(
-  { db, now, passwords, registration }: RegisterDeps,
+  deps: RegisterDeps,
   { username, email, password, fullName }: Registration,
   origin: Origin,
 ): Promise<User> {
-  requireOpenRegistration(registration);
+  const { db, now, passwords } = deps;
+  requireOpenRegistration(deps.registration);
   const fault = passwordFault(password, { username, email });
   if (fault) throw fault;
   // Before the costly hash; the transaction looks again.
@@ -37,6 +37,7 @@ export async function register(
   return inTransaction(db, (tx) => {
     const at = now();
     const user = insertUser(tx, { username, email, fullName, passwordHash }, at);
+    sendVerification(tx, deps, user);
     audit(tx, actorOf(origin, user), { action: "auth.register", targetId: user.id }, at);
     return user;
   });

@@ -5,6 +5,7 @@ import { type Db, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
+import type { Mailer } from "../mail/mailer.ts";
 import { Email, FullName, UserBody, Username, userBody } from "./account.ts";
 import type { Guard } from "./guard.ts";
 import type { Passwords } from "./passwords.ts";
@@ -18,6 +19,9 @@ import { invalidToken, type Tokens } from "./tokens.ts";
 export interface AuthRoutesDeps {
   db: Db;
   now: () => number;
+  mailer: Mailer;
+  /** Where links in messages lead to, without a slash at its end. */
+  baseUrl: string;
   registration: "open" | "closed";
   passwords: Passwords;
   tokens: Tokens;

@@ -1,16 +1,20 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { desc, eq } from "drizzle-orm";
 import { createGuard } from "../../src/auth/guard.ts";
+import { createPageRoutes } from "../../src/auth/page-routes.ts";
 import { createPasswords } from "../../src/auth/passwords.ts";
+import { createRecoveryRoutes } from "../../src/auth/recovery-routes.ts";
 import { createAuthRoutes } from "../../src/auth/routes.ts";
 import { createSessions } from "../../src/auth/sessions.ts";
 import { createTokens } from "../../src/auth/tokens.ts";
 import { openDatabase } from "../../src/db/open.ts";
-import { auditLog } from "../../src/db/schema.ts";
+import { auditLog, outbox } from "../../src/db/schema.ts";
 import { answerError } from "../../src/http/errors.ts";
 import { newRouter } from "../../src/http/router.ts";
 import { createLogger } from "../../src/lib/logger.ts";
+import { createMailer } from "../../src/mail/mailer.ts";
 
 export const SECRET = "a secret of the tests, long enough to sign";
 export const PASSWORD = "correct horse battery";
@@ -30,7 +34,10 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
   const tokens = createTokens({ secret: SECRET, now });
   const sessions = createSessions({ db, now, onSessionEnded: (id) => void ended.push(id) });
   const guard = createGuard({ tokens, sessions });
-  const deps = { db, now, log, registration, passwords, tokens, sessions, guard };
+  // Not started: what would be sent stays in the outbox, where tests read it.
+  const mailer = createMailer({ db, config: { smtpUrl: undefined, from: "DevPocket" }, log, now });
+  const baseUrl = "https://devpocket.example.org";
+  const deps = { db, now, log, registration, passwords, tokens, sessions, guard, mailer, baseUrl };
 
   const app = newRouter();
   app.onError(answerError(log));
@@ -39,6 +46,8 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
     await next();
   });
   app.route("/", createAuthRoutes(deps));
+  app.route("/", createRecoveryRoutes(deps));
+  app.route("/", createPageRoutes(deps));
 
   async function call(
     method: string,
@@ -74,6 +83,9 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
     advance(ms: number) {
       offsetMs += ms;
     },
+    /** What waits to be sent to this recipient, newest first. */
+    mailTo: (recipient: string) =>
+      db.select().from(outbox).where(eq(outbox.recipient, recipient)).orderBy(desc(outbox.id)).all(),
     auditRows: () => db.select().from(auditLog).orderBy(auditLog.id).all(),
     async register(username: string, password = PASSWORD) {
       const body = { username, email: `${username}@example.com`, password };

@@ -1,0 +1,119 @@
+import { eq } from "drizzle-orm";
+import { audit } from "../audit/audit.ts";
+import { type Db, inTransaction, type Tx } from "../db/open.ts";
+import { users } from "../db/schema.ts";
+import { AppError } from "../errors.ts";
+import type { Origin } from "../http/context.ts";
+import type { Mailer } from "../mail/mailer.ts";
+import { nameKey, type User } from "./account.ts";
+import { dropActionTokens, findActionToken, issueActionToken } from "./action-tokens.ts";
+import { actorOf } from "./audit-actor.ts";
+import { forgetFailures } from "./lockout.ts";
+import { passwordFault } from "./password-policy.ts";
+import type { Passwords } from "./passwords.ts";
+import type { Sessions } from "./sessions.ts";
+
+const RESET_MS = 3_600_000;
+
+export interface PasswordResetDeps {
+  db: Db;
+  now: () => number;
+  mailer: Mailer;
+  baseUrl: string;
+  passwords: Passwords;
+  sessions: Sessions;
+}
+
+/** Sends a link to the owner of this address, if there is one; the caller learns nothing either way. */
+export function requestPasswordReset(
+  { db, now, mailer, baseUrl }: PasswordResetDeps,
+  email: string,
+  origin: Origin,
+): void {
+  inTransaction(db, (tx) => {
+    const user = tx
+      .select()
+      .from(users)
+      .where(eq(users.emailKey, nameKey(email)))
+      .get();
+    const isSent = user?.isActive === true;
+    if (isSent) {
+      const { token } = issueActionToken(
+        tx,
+        { userId: user.id, email: user.email, purpose: "reset_password", lifeMs: RESET_MS },
+        now(),
+      );
+      mailer.enqueue(tx, {
+        recipient: user.email,
+        subject: "Reset your password",
+        paragraphs: [
+          `Hello ${user.username}, a new password was asked for.`,
+          "The link can be used once, within an hour. If you did not ask for this, do nothing: your password stays as it is.",
+        ],
+        link: { label: "Choose a new password", url: `${baseUrl}/reset-password?token=${token}` },
+      });
+    }
+    const entry = {
+      action: "auth.password_forgot",
+      ...(user && { targetId: user.id }),
+      outcome: isSent ? ("success" as const) : ("failure" as const),
+    };
+    audit(tx, actorOf(origin, user), entry, now());
+  });
+}
+
+/**
+ * Sets a new password with a link's token; everyone signed in as this user is signed out.
+ *
+ * @throws AppError invalid for a token that can't be used, validation for a weak password, which leaves it usable
+ */
+export async function resetPasswordByLink(
+  deps: PasswordResetDeps,
+  { token, newPassword }: { token: string; newPassword: string },
+  origin: Origin,
+): Promise<void> {
+  const { db, now, passwords } = deps;
+  const owner = ownerOfToken(db, token, now());
+  if (!owner) throw unusableToken();
+  const fault = passwordFault(newPassword, owner, "new_password");
+  if (fault) throw fault;
+  const passwordHash = await passwords.hash(newPassword);
+
+  inTransaction(db, (tx) => {
+    // Read again: of two requests with one token, one counts.
+    const user = ownerOfToken(tx, token, now());
+    if (!user) throw unusableToken();
+    dropActionTokens(tx, user.id, "reset_password");
+    forgetFailures(tx, user.username);
+    deps.sessions.endAll(tx, user.id);
+    // Whoever has the link reads the mailbox: the address is theirs.
+    tx.update(users)
+      .set({ passwordHash, isVerified: true, updatedAt: now() })
+      .where(eq(users.id, user.id))
+      .run();
+    audit(tx, actorOf(origin, user), { action: "auth.password_reset", targetId: user.id }, now());
+    tellPasswordChanged(tx, deps.mailer, user);
+  });
+}
+
+/** The owner hears of it even when it was not they who changed it. */
+export function tellPasswordChanged(tx: Tx, mailer: Mailer, user: User): void {
+  mailer.enqueue(tx, {
+    recipient: user.email,
+    subject: "Your password was changed",
+    paragraphs: [
+      `Hello ${user.username}, the password of your account was changed and other devices were signed out.`,
+      "If that was not you, ask for a new password at once and tell your administrator.",
+    ],
+  });
+}
+
+function ownerOfToken(db: Db | Tx, token: string, now: number): User | undefined {
+  const row = findActionToken(db, "reset_password", token, now);
+  const user = row && db.select().from(users).where(eq(users.id, row.userId)).get();
+  return user?.isActive && user.email === row?.email ? user : undefined;
+}
+
+function unusableToken(): AppError {
+  return new AppError("invalid", "Invalid or expired reset token");
+}

@@ -1,0 +1,151 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import type { MiddlewareHandler } from "hono";
+import { AppError, invalidField } from "../errors.ts";
+import { auditActor } from "../http/audit-actor.ts";
+import type { HttpEnv } from "../http/context.ts";
+import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
+import { Email } from "./account.ts";
+import { bearerToken, type Guard } from "./guard.ts";
+import { type PasswordResetDeps, requestPasswordReset, resetPasswordByLink } from "./password-reset.ts";
+import { Message } from "./routes.ts";
+import { resendVerification, type VerificationDeps, verifyByCode, verifyByLink } from "./verification.ts";
+
+export type RecoveryRoutesDeps = VerificationDeps & PasswordResetDeps & { guard: Guard };
+
+const tags = ["Authentication"];
+
+const Verification = z
+  .object({
+    token: z.string().max(4096).nullish().openapi({ description: "Of the message's link" }),
+    code: z.string().max(64).nullish().openapi({
+      description: "Of the message; counts only with its owner's access token",
+      example: "123456",
+    }),
+  })
+  .openapi("Verification");
+
+const verifyRoute = createRoute({
+  method: "post",
+  path: "/api/v1/auth/verify-email",
+  operationId: "verifyEmail",
+  tags,
+  summary: "Verify an email address; with an access token and no body, send the message again",
+  security: [{}, ...bearer],
+  request: { body: { required: false, content: { "application/json": { schema: Verification } } } },
+  responses: {
+    200: json(Message, "Verified, or sent"),
+    ...errors({
+      400: "Invalid, used or expired; or already verified (`already_verified`)",
+      401: "A code or no token, without an access token",
+      422: "Invalid data",
+      429: "Too many requests",
+    }),
+  },
+});
+
+const resendRoute = createRoute({
+  method: "post",
+  path: "/api/v1/auth/resend-verification",
+  operationId: "resendVerification",
+  tags,
+  summary: "Send the verification message again",
+  security: bearer,
+  responses: {
+    200: json(Message, "Sent"),
+    ...errors({
+      400: "Already verified (`already_verified`)",
+      401: "Not authenticated",
+      429: "Too many requests",
+    }),
+  },
+});
+
+const forgotRoute = createRoute({
+  method: "post",
+  path: "/api/v1/auth/forgot-password",
+  operationId: "forgotPassword",
+  tags,
+  summary: "Send a link for a new password; the answer is the same for an unknown address",
+  request: jsonBody(z.object({ email: Email }).openapi("ForgottenPassword")),
+  responses: {
+    200: json(Message, "Sent if there is an account"),
+    ...errors({ 422: "Invalid data", 429: "Too many requests" }),
+  },
+});
+
+const resetRoute = createRoute({
+  method: "post",
+  path: "/api/v1/auth/reset-password",
+  operationId: "resetPassword",
+  tags,
+  summary: "Set a new password with the token of a link; all sessions end",
+  request: jsonBody(
+    z
+      .object({
+        token: z.string().max(4096),
+        new_password: z.string().max(1024).openapi({ format: "password" }),
+      })
+      .openapi("PasswordReset"),
+  ),
+  responses: {
+    200: json(Message, "Set"),
+    ...errors({
+      400: "Invalid, used or expired token",
+      422: "Invalid data, or a weak password",
+      429: "Too many requests",
+    }),
+  },
+});
+
+/** Verification of addresses and forgotten passwords. */
+export function createRecoveryRoutes(deps: RecoveryRoutesDeps) {
+  const { guard } = deps;
+  const router = newRouter();
+
+  router.openapi({ ...verifyRoute, middleware: [guard.allowActor, emptyBodyIsNone] }, (c) => {
+    const { token, code } = c.req.valid("json");
+    if (token) {
+      verifyByLink(deps, token, c.get("origin"));
+      return c.json({ message: "Email verified successfully" }, 200);
+    }
+    if (bearerToken(c) === undefined) {
+      if (code) throw new AppError("unauthenticated", "Not authenticated");
+      throw invalidField("token", "Required", "invalid_type");
+    }
+    const { userId } = c.get("actor");
+    if (code) {
+      verifyByCode(deps, { userId, code: code.trim() }, auditActor(c));
+      return c.json({ message: "Email verified successfully" }, 200);
+    }
+    resendVerification(deps, userId, auditActor(c));
+    return c.json({ message: "Verification email sent" }, 200);
+  });
+
+  router.openapi({ ...resendRoute, middleware: guard.requireActor }, (c) => {
+    resendVerification(deps, c.get("actor").userId, auditActor(c));
+    return c.json({ message: "Verification email sent" }, 200);
+  });
+
+  router.openapi(forgotRoute, (c) => {
+    requestPasswordReset(deps, c.req.valid("json").email, c.get("origin"));
+    return c.json({ message: "If there is an account with this email, a message has been sent" }, 200);
+  });
+
+  router.openapi(resetRoute, async (c) => {
+    const { token, new_password } = c.req.valid("json");
+    await resetPasswordByLink(deps, { token, newPassword: new_password }, c.get("origin"));
+    return c.json({ message: "Password reset successfully" }, 200);
+  });
+
+  return router;
+}
+
+/** Many clients name a content type and send nothing: that is no broken JSON here. */
+const emptyBodyIsNone: MiddlewareHandler<HttpEnv> = async (c, next) => {
+  if ((await c.req.text()).trim() === "") {
+    const headers = new Headers(c.req.raw.headers);
+    headers.delete("content-type");
+    c.req.raw = new Request(c.req.url, { method: c.req.method, headers });
+  }
+  await next();
+};
