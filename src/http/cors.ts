@@ -27,7 +27,8 @@ export function cors(origins: readonly string[]): MiddlewareHandler<HttpEnv> | u
     if (known && isPreflight(c)) c.res = preflight();
     else await next();
     // Whether or not this one was allowed, a cache must not answer another origin with it.
-    c.res.headers.append("Vary", "Origin");
+    const vary = c.res.headers.get("Vary");
+    setHeaders(c, [["Vary", vary ? `${vary}, Origin` : "Origin"]]);
     if (!known) return;
     setHeaders(c, [
       ["Access-Control-Allow-Origin", origin],

@@ -9,6 +9,9 @@ export interface Verdict {
 
 /** The requests of one key, oldest first: the slice of time they fell in, and their number in it. */
 interface Hits {
+  key: string;
+  /** Where it stands in `#all`. */
+  place: number;
   slices: number[];
   counts: number[];
   total: number;
@@ -37,7 +40,10 @@ export class SlidingWindow {
   readonly #windowMs: number;
   readonly #sliceMs: number;
   readonly #maxKeys: number;
-  readonly #keys = new Map<string, Hits>();
+  readonly #byKey = new Map<string, Hits>();
+  /** The same in no order, for a hand that goes round like a clock's. */
+  readonly #all: Hits[] = [];
+  #hand = 0;
 
   constructor({ limit, windowMs = 60_000, maxKeys = 100_000 }: Options) {
     this.limit = limit;
@@ -48,7 +54,7 @@ export class SlidingWindow {
 
   /** Counts one request of `key`, unless its limit is reached. `nowMs` must not run backwards. */
   take(key: string, nowMs: number): Verdict {
-    const hits = this.#keys.get(key) ?? this.#add(key, nowMs);
+    const hits = this.#byKey.get(key) ?? this.#add(key, nowMs);
     this.#forget(hits, nowMs);
     const allowed = hits.total < this.limit;
     if (allowed) {
@@ -71,7 +77,7 @@ export class SlidingWindow {
 
   /** How many keys are remembered. */
   get size(): number {
-    return this.#keys.size;
+    return this.#all.length;
   }
 
   /** When the requests of `slice` stop counting: no earlier than `windowMs` after its last instant. */
@@ -94,32 +100,44 @@ export class SlidingWindow {
 
   #add(key: string, nowMs: number): Hits {
     // Two old keys are looked at for each new one: what has expired goes before there is a need.
-    if (this.#keys.size < this.#maxKeys) this.#review(2, nowMs);
+    if (this.#all.length < this.#maxKeys) this.#review(2, nowMs);
     else this.#makeRoom(nowMs);
-    const hits: Hits = { slices: [], counts: [], total: 0 };
-    this.#keys.set(key, hits);
+    const hits: Hits = { key, place: this.#all.length, slices: [], counts: [], total: 0 };
+    this.#byKey.set(key, hits);
+    this.#all.push(hits);
     return hits;
   }
 
   #makeRoom(nowMs: number): void {
-    const sample = this.#review(SAMPLE, nowMs);
-    if (this.#keys.size < this.#maxKeys) return;
-    const [fewest] = sample.toSorted(([, a], [, b]) => a.total - b.total);
-    if (fewest) this.#keys.delete(fewest[0]);
+    const fewest = this.#review(SAMPLE, nowMs);
+    if (fewest && this.#all.length >= this.#maxKeys) this.#remove(fewest);
   }
 
-  /** Drops those of the `count` keys in front that have expired; the others go to the back. */
-  #review(count: number, nowMs: number): [string, Hits][] {
-    const front: [string, Hits][] = [];
-    for (const entry of this.#keys) {
-      front.push(entry);
-      if (front.length === count) break;
-    }
-    for (const [key, hits] of front) {
+  /** Drops those of the next `count` keys that have expired; gives the one of the others with the fewest requests. */
+  #review(count: number, nowMs: number): Hits | undefined {
+    let fewest: Hits | undefined;
+    for (let i = 0; i < count; i++) {
+      if (this.#hand >= this.#all.length) this.#hand = 0;
+      const hits = this.#all[this.#hand];
+      if (!hits) break;
       this.#forget(hits, nowMs);
-      this.#keys.delete(key);
-      if (hits.total > 0) this.#keys.set(key, hits);
+      if (hits.total === 0) {
+        this.#remove(hits);
+        continue;
+      }
+      if (!fewest || hits.total < fewest.total) fewest = hits;
+      this.#hand += 1;
     }
-    return front.filter(([, hits]) => hits.total > 0);
+    return fewest;
+  }
+
+  /** The last one takes the place of the one that goes. */
+  #remove(hits: Hits): void {
+    const last = this.#all.pop();
+    if (last && last !== hits) {
+      this.#all[hits.place] = last;
+      last.place = hits.place;
+    }
+    this.#byKey.delete(hits.key);
   }
 }
