@@ -212,6 +212,11 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
       return (load(environmentId).installationSeq ?? 1) - 1;
     },
 
+    /** How many environments are being listened to. */
+    get listenedTo(): number {
+      return listeners.size;
+    },
+
     /** Calls `listener` after lines of the environment may have been added. Returns what ends it. */
     subscribe(environmentId: string, listener: () => void): () => void {
       const own = listeners.get(environmentId) ?? new Set();
