@@ -1,0 +1,64 @@
+/** One line of what DevPocket must be allowed to do, in the terms of RBAC. */
+export interface Permission {
+  /** "" is the core group. */
+  group: string;
+  resource: string;
+  subresource?: string;
+  verbs: readonly Verb[];
+}
+
+type Verb = "get" | "list" | "watch" | "create" | "patch" | "delete";
+
+/** Server-side apply of an object that may not be there yet, and its removal. */
+const APPLY = ["create", "patch", "delete"] as const;
+const SEE = ["get", "list", "watch"] as const;
+
+/**
+ * Everything that the runtime does in a cluster, in any namespace: users' namespaces come and go. The
+ * manifests' ClusterRole is made of it and a kubeconfig is vetted against it, so a request that is not
+ * listed here fails on a cluster that was set up as documented.
+ *
+ * Not listed on purpose: `get` and `list` of secrets (values are written, never read back), anything of
+ * `nodes/proxy` (it would reach into every pod of a node), and every way to grant rights.
+ */
+export const PERMISSIONS: readonly Permission[] = [
+  { group: "", resource: "namespaces", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "pods", verbs: [...SEE, "delete"] },
+  // An exec over WebSocket begins with a GET; API servers ask for one right, the other, or both.
+  { group: "", resource: "pods", subresource: "exec", verbs: ["get", "create"] },
+  { group: "", resource: "pods", subresource: "log", verbs: ["get"] },
+  { group: "", resource: "events", verbs: SEE },
+  { group: "", resource: "persistentvolumeclaims", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "configmaps", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "secrets", verbs: APPLY },
+  { group: "", resource: "services", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "serviceaccounts", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "resourcequotas", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "limitranges", verbs: [...SEE, ...APPLY] },
+  { group: "apps", resource: "deployments", verbs: [...SEE, ...APPLY] },
+  { group: "networking.k8s.io", resource: "networkpolicies", verbs: [...SEE, ...APPLY] },
+  { group: "storage.k8s.io", resource: "storageclasses", verbs: ["get", "list"] },
+  { group: "metrics.k8s.io", resource: "pods", verbs: ["get", "list"] },
+  { group: "", resource: "nodes", verbs: ["get", "list"] },
+];
+
+/** A permission in words: "create pods/exec", "list deployments.apps". */
+export function permissionName({ group, resource, subresource }: Permission, verb: string): string {
+  const kind = `${resource}${group && `.${group}`}${subresource ? `/${subresource}` : ""}`;
+  return `${verb} ${kind}`;
+}
+
+export interface PolicyRule {
+  apiGroups: string[];
+  resources: string[];
+  verbs: string[];
+}
+
+/** `permissions` as rules of a ClusterRole. */
+export function policyRules(permissions = PERMISSIONS): PolicyRule[] {
+  return permissions.map(({ group, resource, subresource, verbs }) => ({
+    apiGroups: [group],
+    resources: [subresource ? `${resource}/${subresource}` : resource],
+    verbs: [...verbs],
+  }));
+}

@@ -1,0 +1,127 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { rootCertificates } from "node:tls";
+import { reduceKubeconfig } from "../../src/clusters/kubeconfig.ts";
+import { vetCluster } from "../../src/clusters/vetting.ts";
+import { AppError } from "../../src/errors.ts";
+
+/* A certificate of its own for a server that answers as each test wants; a real cluster has its own tests. */
+const folder = mkdtempSync(join(tmpdir(), "devpocket-test-"));
+Bun.spawnSync([
+  ...["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
+  ...["-keyout", join(folder, "key"), "-out", join(folder, "crt"), "-days", "2", "-subj", "/CN=localhost"],
+  ...["-addext", "subjectAltName=IP:127.0.0.1"],
+]);
+const tls = {
+  key: readFileSync(join(folder, "key"), "utf8"),
+  cert: readFileSync(join(folder, "crt"), "utf8"),
+};
+rmSync(folder, { recursive: true });
+
+let server: Bun.Server<undefined> | undefined;
+afterEach(async () => {
+  await server?.stop(true);
+  server = undefined;
+});
+
+function serve(answer: (path: string, review: Review) => Response | Promise<Response>): void {
+  server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    tls,
+    async fetch(request) {
+      const body = request.method === "POST" ? await request.text() : "{}";
+      const { spec } = JSON.parse(body);
+      return answer(new URL(request.url).pathname, spec?.resourceAttributes ?? {});
+    },
+  });
+}
+
+interface Review {
+  verb?: string;
+  resource?: string;
+}
+
+async function fault(
+  port: number | undefined = server?.port,
+  ca = tls.cert,
+): Promise<[string, string | undefined]> {
+  const given = `
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:${port}", certificate-authority-data: ${Buffer.from(ca).toString("base64")}}}]
+users: [{name: u, user: {token: s3cret}}]`;
+  try {
+    await vetCluster(reduceKubeconfig(given), { timeoutMs: 1000 });
+  } catch (error) {
+    if (error instanceof AppError && error.code === "invalid") return [error.message, error.fields[0]?.code];
+    throw error;
+  }
+  return ["fit", undefined];
+}
+
+const version = () => Response.json({ gitVersion: "v1.30.0" });
+const review = (allowed: boolean) => Response.json({ status: { allowed } }, { status: 201 });
+
+describe("vetting", () => {
+  test("a cluster where everything is allowed is fit", async () => {
+    serve((path) => (path === "/version" ? version() : review(true)));
+    expect(await fault()).toEqual(["fit", undefined]);
+  });
+
+  test("names everything that is not allowed, and nothing else", async () => {
+    serve((path, { verb, resource }) => {
+      if (path === "/version") return version();
+      return review(resource !== "networkpolicies" && !(resource === "namespaces" && verb === "delete"));
+    });
+    const [message, code] = await fault();
+    expect(code).toBe("missing_permissions");
+    expect(message).toStartWith(
+      "DevPocket may not delete namespaces, get networkpolicies.networking.k8s.io, list ",
+    );
+    expect(message).not.toContain("pods");
+  });
+
+  test("credentials that are not accepted", async () => {
+    const status = { kind: "Status", code: 401, reason: "Unauthorized", message: "Unauthorized" };
+    serve(() => Response.json(status, { status: 401 }));
+    expect(await fault()).toEqual(["The cluster does not accept these credentials", "unauthenticated"]);
+  });
+
+  test("an API server that won't be asked", async () => {
+    serve((path) => (path === "/version" ? version() : Response.json({ kind: "Status" }, { status: 403 })));
+    expect((await fault())[1]).toBe("refused");
+  });
+
+  test.each([
+    ["a web page", () => new Response("<html>")],
+    ["other JSON", () => Response.json({ hello: "world" })],
+    ["null", () => Response.json(null)],
+    ["reviews without a verdict", (path: string) => (path === "/version" ? version() : Response.json({}))],
+  ])("%s is no Kubernetes API server", async (_what, answer) => {
+    serve(answer);
+    expect(["not_kubernetes", "unreachable"]).toContain((await fault())[1] ?? "");
+  });
+
+  test("nobody there", async () => {
+    serve(version);
+    const port = server?.port;
+    await server?.stop(true);
+    expect(await fault(port)).toEqual(["The cluster can't be reached: connection refused", "unreachable"]);
+  });
+
+  test("a server that never answers", async () => {
+    serve(() => new Promise<Response>(() => {}));
+    expect(await fault()).toEqual(["The cluster can't be reached: no answer in time", "unreachable"]);
+  });
+
+  test("a certificate that the kubeconfig's CA has not signed", async () => {
+    serve(version);
+    const { default: roots } = await import("node:tls").then((module) => ({
+      default: module.rootCertificates,
+    }));
+    expect((await fault(server?.port, roots[0]))[1]).toBe("unreachable");
+  });
+});
