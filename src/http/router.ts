@@ -19,7 +19,8 @@ export function newRouter(): Router {
   const { openapi } = router;
   router.openapi = (route, handler, hook) => {
     const body = route.request?.body;
-    if (!body) return openapi(route, handler, hook);
+    // Forms of pages are read by the validator itself.
+    if (!body?.content["application/json"]) return openapi(route, handler, hook);
     const reader = readJson(body.required ?? false);
     return openapi({ ...route, middleware: [route.middleware ?? [], reader].flat() }, handler, hook);
   };
