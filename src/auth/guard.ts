@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { AppError } from "../errors.ts";
 import type { Actor, HttpEnv } from "../http/context.ts";
 import type { Sessions } from "./sessions.ts";
-import { invalidToken, type Tokens } from "./tokens.ts";
+import { type Claims, invalidToken, type Tokens } from "./tokens.ts";
 
 export interface Guard {
   /**
@@ -13,10 +13,10 @@ export interface Guard {
    */
   authenticate(token: string): Promise<Actor>;
   /**
-   * Whose token came with the request; undefined without one or with one that is no good. For what must
-   * know before the route does: the token is checked once, here or by the middleware below.
+   * Who holds the request's token, for whoever must know before the route's own guard does; what is found
+   * is kept as `actor`. Undefined without a token, or with one that is no good.
    */
-  identify(c: Context<HttpEnv>): Promise<Actor | undefined>;
+  identify(c: Context<HttpEnv>): Actor | undefined | Promise<Actor | undefined>;
   /** Sets `actor`, or answers 401. */
   requireActor: MiddlewareHandler<HttpEnv>;
   /** Sets `actor`; 401 for nobody, 403 for someone who is not an administrator. */
@@ -28,45 +28,63 @@ export interface Guard {
 /** Says who is asking; the one door to everything that needs a signed-in user. */
 export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Sessions }): Guard {
   async function authenticate(token: string): Promise<Actor> {
-    const claims = await tokens.verify("access_token", token);
-    const actor = sessions.findActor(claims.sid);
-    if (!actor || actor.userId !== claims.sub) throw invalidToken();
+    const actor = living(tokens.recall(token) ?? (await tokens.verify("access_token", token)));
+    if (!actor) throw invalidToken();
     return actor;
   }
 
-  function actorOfRequest(c: Context<HttpEnv>): Promise<Actor> {
-    const identity = c.get("identity") ?? readIdentity(c);
-    c.set("identity", identity);
-    return identity;
+  /** The token may be remembered; whether its session lives is looked up each time. */
+  function living({ sid, sub }: Claims): Actor | undefined {
+    const actor = sessions.findActor(sid);
+    return actor?.userId === sub ? actor : undefined;
   }
 
-  async function readIdentity(c: Context<HttpEnv>): Promise<Actor> {
+  async function requireActorOf(c: Context<HttpEnv>): Promise<Actor> {
+    const found = actorSoFar(c);
+    if (found) return found;
     const token = bearerToken(c);
     if (token === undefined) throw new AppError("unauthenticated", "Not authenticated");
-    return authenticate(token);
+    const actor = await authenticate(token);
+    c.set("actor", actor);
+    return actor;
   }
 
   return {
     authenticate,
-    async identify(c) {
-      if (bearerToken(c) === undefined) return undefined;
-      return actorOfRequest(c).catch(() => undefined);
+    identify(c) {
+      const token = bearerToken(c);
+      if (token === undefined) return undefined;
+      const claims = tokens.recall(token);
+      if (!claims) return requireActorOf(c).catch(orNobody);
+      const actor = living(claims);
+      if (actor) c.set("actor", actor);
+      return actor;
     },
     async requireActor(c, next) {
-      c.set("actor", await actorOfRequest(c));
+      await requireActorOf(c);
       await next();
     },
     async requireAdmin(c, next) {
-      const actor = await actorOfRequest(c);
-      if (actor.role !== "admin") throw new AppError("forbidden", "Administrator role required");
-      c.set("actor", actor);
+      const { role } = await requireActorOf(c);
+      if (role !== "admin") throw new AppError("forbidden", "Administrator role required");
       await next();
     },
     async allowActor(c, next) {
-      if (bearerToken(c) !== undefined) c.set("actor", await actorOfRequest(c));
+      if (bearerToken(c) !== undefined) await requireActorOf(c);
       await next();
     },
   };
+}
+
+/** Unset before the first that asks, whatever the type of Variables says. */
+function actorSoFar(c: Context<HttpEnv>): Actor | undefined {
+  return c.get("actor");
+}
+
+/** The guard of the route will say it; a failing database is no bad token. */
+function orNobody(error: unknown): undefined {
+  if (error instanceof AppError) return undefined;
+  throw error;
 }
 
 /** The credentials of `Authorization: Bearer` (RFC 6750 §2.1); the scheme's case does not matter. */

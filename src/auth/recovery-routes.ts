@@ -1,8 +1,6 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import type { MiddlewareHandler } from "hono";
 import { AppError, invalidField } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
-import type { HttpEnv } from "../http/context.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import { Email } from "./account.ts";
 import { bearerToken, type Guard } from "./guard.ts";
@@ -102,7 +100,7 @@ export function createRecoveryRoutes(deps: RecoveryRoutesDeps) {
   const { guard } = deps;
   const router = newRouter();
 
-  router.openapi({ ...verifyRoute, middleware: [guard.allowActor, emptyBodyIsNone] }, (c) => {
+  router.openapi({ ...verifyRoute, middleware: guard.allowActor }, (c) => {
     const { token, code } = c.req.valid("json");
     if (token) {
       verifyByLink(deps, token, c.get("origin"));
@@ -139,13 +137,3 @@ export function createRecoveryRoutes(deps: RecoveryRoutesDeps) {
 
   return router;
 }
-
-/** Many clients name a content type and send nothing: that is no broken JSON here. */
-const emptyBodyIsNone: MiddlewareHandler<HttpEnv> = async (c, next) => {
-  if ((await c.req.text()).trim() === "") {
-    const headers = new Headers(c.req.raw.headers);
-    headers.delete("content-type");
-    c.req.raw = new Request(c.req.url, { method: c.req.method, headers });
-  }
-  await next();
-};

@@ -42,6 +42,8 @@ export interface Tokens {
    * @throws AppError unauthenticated
    */
   verify(type: TokenType, token: string): Promise<Claims>;
+  /** The claims of an access token that was verified before and has not expired; without a promise. */
+  recall(accessToken: string): Claims | undefined;
 }
 
 export interface SignedToken {
@@ -71,14 +73,17 @@ export function createTokens({ secret, now }: { secret: string; now: () => numbe
       } satisfies Claims),
 
     async verify(type, token) {
-      const known = remembered.get(token) ?? (await readClaims(key, token));
-      if (!known || known.exp * 1000 <= now()) {
-        remembered.delete(token);
-        throw invalidToken();
-      }
-      if (known.type !== type) throw invalidToken();
-      if (type === "access_token") remember(remembered, token, known);
-      return known;
+      const read = await readClaims(key, token);
+      if (!read || read.type !== type || read.exp * 1000 <= now()) throw invalidToken();
+      if (type === "access_token") remember(remembered, token, read);
+      return read;
+    },
+
+    recall(accessToken) {
+      const known = remembered.get(accessToken);
+      if (!known || known.exp * 1000 > now()) return known;
+      remembered.delete(accessToken);
+      return undefined;
     },
   };
 }

@@ -29,8 +29,6 @@ export interface HttpEnv {
     origin: Origin;
     /** Set by auth/guard.ts on routes that need it; unset elsewhere. */
     actor: Actor;
-    /** What became of the request's token, once something has asked; kept so that it is checked once. */
-    identity?: Promise<Actor>;
   };
 }
 

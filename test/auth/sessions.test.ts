@@ -94,6 +94,20 @@ describe("tokens", () => {
     expect((await me(login.body.access_token)).status).toBe(401);
   });
 
+  test("are checked once while they are used, and their session each time", async () => {
+    const token = login.body.access_token;
+    const c = { get: () => undefined, set: () => {}, req: { header: () => `Bearer ${token}` } };
+    // The one thing that is faked is Hono's context; what it holds is read by the guard itself.
+    const identify = () =>
+      accounts.guard.identify(c as unknown as Parameters<typeof accounts.guard.identify>[0]);
+    const first = identify();
+    expect(first).toBeInstanceOf(Promise);
+    expect((await first)?.username).toBe("alice");
+    expect(identify()).toMatchObject({ username: "alice" });
+    await accounts.call("POST", "/api/v1/auth/logout", { token });
+    expect(identify()).toBeUndefined();
+  });
+
   test("of one type are not taken for the other", async () => {
     expect((await me(login.body.refresh_token)).status).toBe(401);
     expect((await refresh(login.body.access_token)).status).toBe(401);
