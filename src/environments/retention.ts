@@ -1,6 +1,7 @@
-import { and, eq, isNotNull, lt, sql } from "drizzle-orm";
-import type { Db } from "../db/open.ts";
+import { and, eq, isNotNull, isNull, lt } from "drizzle-orm";
+import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import { environments, users } from "../db/schema.ts";
+import type { Letter } from "../mail/message.ts";
 import type { Environment } from "./rows.ts";
 
 const DAY_MS = 86_400_000;
@@ -15,10 +16,15 @@ export interface RetentionOptions {
   /** How long a stopped environment is kept; null: for ever. */
   stoppedMs: number | null;
   now(): number;
-  /** Tells the owner by mail, where mail is configured, that it will be deleted at `deleteAtMs`. */
-  notify(row: Environment, owner: { email: string; username: string }, deleteAtMs: number): void;
+  /** Puts a message to the owner into the outbox; null where mail is not configured. */
+  mail: ((tx: Tx, letter: Letter) => void) | null;
   /** Deletes it as a verb of DevPocket's own, with the reason in the audit. */
   remove(row: Environment, reason: string): void;
+}
+
+interface Owner {
+  email: string;
+  username: string;
 }
 
 export interface Retention {
@@ -29,7 +35,7 @@ export interface Retention {
 }
 
 /** Deletes stopped environments that nobody comes back to, and the records of terminated ones. */
-export function createRetention({ db, stoppedMs, now, notify, remove }: RetentionOptions): Retention {
+export function createRetention({ db, stoppedMs, now, mail, remove }: RetentionOptions): Retention {
   let timer: Timer | undefined;
 
   function check(): void {
@@ -52,17 +58,13 @@ export function createRetention({ db, stoppedMs, now, notify, remove }: Retentio
     }
   }
 
-  /** Each notice is counted before it is sent: a crash may lose one, none is sent twice. */
-  function tell(
-    row: Environment,
-    owner: { email: string; username: string },
-    deleteAt: number,
-    at: number,
-  ): void {
+  function tell(row: Environment, owner: Owner, deleteAt: number, at: number): void {
     const due = NOTICES_MS.filter((beforeMs) => deleteAt - at <= beforeMs).length;
-    if (due <= row.deletionNotices) return;
-    db.update(environments).set({ deletionNotices: due }).where(eq(environments.id, row.id)).run();
-    notify(row, owner, deleteAt);
+    if (mail === null || due <= row.deletionNotices) return;
+    inTransaction(db, (tx) => {
+      tx.update(environments).set({ deletionNotices: due }).where(eq(environments.id, row.id)).run();
+      mail(tx, deletionLetter(row, owner, deleteAt));
+    });
   }
 
   function purgeRecords(): void {
@@ -80,24 +82,33 @@ export function createRetention({ db, stoppedMs, now, notify, remove }: Retentio
   };
 }
 
+function deletionLetter(row: Environment, { email, username }: Owner, deleteAt: number): Letter {
+  const day = new Date(deleteAt).toISOString().slice(0, 10);
+  return {
+    recipient: email,
+    subject: `Your environment "${row.name}" will be deleted on ${day}`,
+    paragraphs: [
+      `Hello ${username}, your environment "${row.name}" has been stopped since ${new Date(row.statusSince).toISOString().slice(0, 10)}. It will be deleted on ${day}, with all files in it.`,
+      "Start it once to keep it.",
+    ],
+  };
+}
+
 /**
  * Deletes what is left of an account whose owner has deleted it, once nothing of its environments is left.
  * Personal data was blanked at the request.
  */
 export function purgeDeletedUser(db: Db, userId: string): void {
-  db.transaction(
-    (tx) => {
-      const left = tx
-        .select({ n: sql<number>`count(*)` })
-        .from(environments)
-        .where(and(eq(environments.userId, userId), sql`${environments.tornDownAt} is null`))
-        .get();
-      if (left && left.n > 0) return;
-      const deleted = and(eq(users.id, userId), isNotNull(users.deletedAt));
-      if (!tx.select({ id: users.id }).from(users).where(deleted).get()) return;
-      tx.delete(environments).where(eq(environments.userId, userId)).run();
-      tx.delete(users).where(deleted).run();
-    },
-    { behavior: "immediate" },
-  );
+  inTransaction(db, (tx) => {
+    const deleted = and(eq(users.id, userId), isNotNull(users.deletedAt));
+    if (!tx.select({ id: users.id }).from(users).where(deleted).get()) return;
+    const left = tx
+      .select({ id: environments.id })
+      .from(environments)
+      .where(and(eq(environments.userId, userId), isNull(environments.tornDownAt)))
+      .get();
+    if (left) return;
+    tx.delete(environments).where(eq(environments.userId, userId)).run();
+    tx.delete(users).where(deleted).run();
+  });
 }

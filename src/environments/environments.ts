@@ -1,0 +1,211 @@
+import type { MiddlewareHandler } from "hono";
+import type { AuditActor } from "../audit/audit.ts";
+import { SYSTEM_ACTOR } from "../audit/audit.ts";
+import type { Place } from "../clusters/placement.ts";
+import type { Config } from "../config.ts";
+import { type Db, inTransaction, type Tx } from "../db/open.ts";
+import type { HttpEnv } from "../http/context.ts";
+import type { Router } from "../http/router.ts";
+import type { Logger } from "../lib/logger.ts";
+import { createLogCollector } from "../logs/collect.ts";
+import type { LogStore } from "../logs/store.ts";
+import type { Mailer } from "../mail/mailer.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { FindTemplate } from "../templates/templates.ts";
+import { type Activity, createActivity } from "./activity.ts";
+import { StatusFeed } from "./feed.ts";
+import { createIdleWatch } from "./idle.ts";
+import type { Verb } from "./lifecycle.ts";
+import { createLogStreams, type LogStreams } from "./log-streams.ts";
+import { createLogRoutes } from "./logs.ts";
+import { applyToAll } from "./owners.ts";
+import { createReconciler } from "./reconciler.ts";
+import { createRetention, purgeDeletedUser } from "./retention.ts";
+import { createEnvironmentRoutes } from "./routes.ts";
+import { type Environment, type EnvironmentRows, environmentRows, refOf } from "./rows.ts";
+import { createSweep } from "./sweep.ts";
+import { createUsageMeter } from "./usage.ts";
+import { applyVerb } from "./verbs.ts";
+
+/** How long running steps may take to end when the server stops. */
+const STOP_STEPS_MS = 5000;
+
+export interface EnvironmentsOptions {
+  db: Db;
+  config: Pick<Config, "deadlines" | "idleStopMs" | "deleteStoppedAfterMs">;
+  log: Logger;
+  now(): number;
+  logStore: LogStore;
+  runtimeOf(clusterId: string): Runtime;
+  /** Open runtimes by cluster id. */
+  runtimes(): ReadonlyMap<string, Runtime>;
+  findTemplate: FindTemplate;
+  place: Place;
+  requireActor: MiddlewareHandler<HttpEnv>;
+  mailer: Pick<Mailer, "isConfigured" | "enqueue">;
+  /** Aborts when the server stops. */
+  stopping: AbortSignal;
+}
+
+export interface Environments {
+  rows: EnvironmentRows;
+  feed: StatusFeed;
+  activity: Activity;
+  logStreams: LogStreams;
+  routers: Router[];
+  /** Follows the hints of a runtime that has come to be. */
+  follow(runtime: Runtime): void;
+  /** What becomes of someone's environments when the account is deleted or deactivated; in its transaction. */
+  ofUser(tx: Tx, userId: string, verb: Verb & ("delete" | "suspend"), actor: AuditActor): void;
+  /** Ids that the reconciler works on or is about to. */
+  readonly queueDepth: number;
+  start(): void;
+  stop(): Promise<void>;
+}
+
+/** Puts the room together: what is wanted, what brings it about, and what watches over it. */
+export function createEnvironments(options: EnvironmentsOptions): Environments {
+  const { db, config, log, now, logStore, runtimeOf, requireActor, mailer, stopping } = options;
+  const { deadlines } = config;
+  const rows = environmentRows(db);
+  const feed = new StatusFeed();
+  const activity = createActivity(db, now);
+  const logStreams = createLogStreams();
+  const usage = createUsageMeter({ db, rows, runtimeOf, now });
+  const collector = createLogCollector<ReturnType<typeof refOf> & { clusterId: string }>({
+    store: logStore,
+    runtimeOf: ({ clusterId }) => runtimeOf(clusterId),
+    log,
+  });
+  const reconciler = createReconciler({
+    db,
+    rows,
+    runtimeOf,
+    deadlines,
+    feed,
+    log,
+    now,
+    logSystem: (row, note) => logStore.appendSystem(row.id, { generation: row.generation, ...note }),
+    collectLogs: (row) => collector.start({ ...refOf(row), clusterId: row.clusterId }),
+    tornDown(row) {
+      void collector.stop(row.id);
+      purgeDeletedUser(db, row.userId);
+      announce(row, row);
+    },
+  });
+
+  function announce(before: Environment, after: Environment): void {
+    feed.publish({
+      environmentId: after.id,
+      userId: after.userId,
+      generation: after.generation,
+      status: after.status,
+      previous: before.status,
+      message: after.statusMessage,
+      progress: after.progress,
+      installationCompleted: after.installationCompleted,
+      atMs: now(),
+    });
+  }
+
+  /** After the commit: whoever watches is told, and the reconciler looks. */
+  function follow(before: Environment, after: Environment): void {
+    announce(before, after);
+    reconciler.wake(after.id);
+  }
+
+  /** A verb of DevPocket's own. The row may have moved on since it was read: then there is nothing to do. */
+  function act(row: Environment, verb: Verb, reason: string): void {
+    const changed = inTransaction(db, (tx) => {
+      const current = rows.byId(row.id);
+      if (current?.generation !== row.generation || current.status !== row.status) return null;
+      return applyVerb(tx, current, verb, { actor: SYSTEM_ACTOR, reason, deadlines, now: now() });
+    });
+    if (!changed) return;
+    logStore.appendSystem(row.id, { generation: changed.generation, message: reason });
+    follow(row, changed);
+  }
+
+  const idle = createIdleWatch({
+    db,
+    activity,
+    limits: config.idleStopMs,
+    now,
+    warn: (row, message) =>
+      logStore.appendSystem(row.id, { generation: row.generation, level: "WARN", message }),
+    stop: (row, reason) => act(row, "stop", reason),
+  });
+  const retention = createRetention({
+    db,
+    stoppedMs: config.deleteStoppedAfterMs,
+    now,
+    mail: mailer.isConfigured ? mailer.enqueue : null,
+    remove: (row, reason) => act(row, "delete", reason),
+  });
+
+  const sweep = createSweep({ db, rows, runtimes: options.runtimes, now, log });
+
+  const routers = [
+    createEnvironmentRoutes({
+      db,
+      rows,
+      feed,
+      usage,
+      deadlines,
+      requireActor,
+      findTemplate: options.findTemplate,
+      place: options.place,
+      mailConfigured: mailer.isConfigured,
+      wake: (id) => reconciler.wake(id),
+      announce,
+      stopping,
+      now,
+    }),
+    createLogRoutes({
+      store: logStore,
+      streams: logStreams,
+      owned: (id, userId) => rows.owned(id, userId),
+      requireActor,
+      stopping,
+    }),
+  ];
+
+  return {
+    rows,
+    feed,
+    activity,
+    logStreams,
+    routers,
+    follow: (runtime) => reconciler.follow(runtime),
+    ofUser(tx, userId, verb, actor) {
+      const reason = verb === "delete" ? "The account was deleted" : "The account was deactivated";
+      const changes = applyToAll(tx, userId, verb, { actor, reason, deadlines, now: now() });
+      // Transactions are synchronous: a microtask runs after this one's commit or rollback.
+      queueMicrotask(() => {
+        for (const { before, after } of changes) {
+          if (rows.byId(after.id)?.generation === after.generation) follow(before, after);
+        }
+        if (verb === "delete") purgeDeletedUser(db, userId);
+      });
+    },
+    get queueDepth() {
+      return reconciler.depth;
+    },
+    start() {
+      reconciler.start();
+      usage.start();
+      idle.start();
+      retention.start();
+      sweep.start();
+    },
+    async stop() {
+      usage.stop();
+      idle.stop();
+      retention.stop();
+      sweep.stop();
+      await reconciler.stop(STOP_STEPS_MS);
+      await collector.close();
+      activity.flush();
+    },
+  };
+}

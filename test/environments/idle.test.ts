@@ -1,0 +1,115 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createActivity } from "../../src/environments/activity.ts";
+import { createIdleWatch } from "../../src/environments/idle.ts";
+import { environmentRows } from "../../src/environments/rows.ts";
+import { temporaryDatabase } from "../database.ts";
+import { environment, owner } from "./setup.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+let database: ReturnType<typeof temporaryDatabase>;
+beforeEach(() => {
+  database = temporaryDatabase();
+});
+afterEach(() => database.remove());
+
+function watched(limits: { free: number | null; starter: number | null; pro: number | null }) {
+  const { db } = database;
+  let at = 0;
+  const activity = createActivity(db, () => at);
+  const told: string[] = [];
+  const stopped: string[] = [];
+  const watch = createIdleWatch({
+    db,
+    activity,
+    limits,
+    now: () => at,
+    warn: (row, message) => told.push(`${row.name}: ${message}`),
+    stop: (row, reason) => stopped.push(`${row.name}: ${reason}`),
+  });
+  return {
+    db,
+    activity,
+    told,
+    stopped,
+    at(ms: number) {
+      at = ms;
+      watch.check();
+    },
+  };
+}
+
+describe("idle stop", () => {
+  const limits = { free: 2 * HOUR, starter: 8 * HOUR, pro: null };
+
+  test("warns once, five minutes before, then stops with the reason", () => {
+    const idle = watched(limits);
+    environment(idle.db, owner(idle.db), { name: "unused" });
+    idle.at(2 * HOUR - 6 * MINUTE);
+    expect(idle.told).toEqual([]);
+    idle.at(2 * HOUR - 5 * MINUTE);
+    idle.at(2 * HOUR - 4 * MINUTE);
+    expect(idle.told).toEqual([
+      "unused: Nobody has used this environment for a while; it will be stopped in 5 minutes",
+    ]);
+    expect(idle.stopped).toEqual([]);
+    idle.at(2 * HOUR);
+    expect(idle.stopped).toEqual(["unused: Stopped after 2 hours without activity"]);
+  });
+
+  test("leaves alone what is used, and warns anew after that use", () => {
+    const idle = watched(limits);
+    const row = environment(idle.db, owner(idle.db));
+    idle.at(2 * HOUR - 5 * MINUTE);
+    idle.activity.touch(row.id);
+    idle.at(2 * HOUR);
+    idle.at(3 * HOUR);
+    expect(idle.stopped).toEqual([]);
+    expect(idle.told).toHaveLength(1);
+    idle.at(4 * HOUR - 10 * MINUTE);
+    expect(idle.told).toHaveLength(2);
+    idle.at(4 * HOUR - 5 * MINUTE);
+    expect(idle.stopped).toHaveLength(1);
+  });
+
+  test("counts by the owner's plan, and from the start of what was never used", () => {
+    const idle = watched(limits);
+    environment(idle.db, owner(idle.db, { plan: "starter" }), { name: "starter" });
+    environment(idle.db, owner(idle.db, { plan: "pro" }), { name: "pro" });
+    environment(idle.db, owner(idle.db), { name: "young", statusSince: 7 * HOUR });
+    environment(idle.db, owner(idle.db), { name: "stopped", status: "stopped" });
+    idle.at(8 * HOUR);
+    expect(idle.stopped).toEqual(["starter: Stopped after 8 hours without activity"]);
+    idle.at(1000 * HOUR);
+    expect(idle.stopped.some((line) => line.startsWith("pro") || line.startsWith("stopped:"))).toBe(false);
+  });
+
+  test("does nothing at all when it is switched off for everyone", () => {
+    const idle = watched({ free: null, starter: null, pro: null });
+    environment(idle.db, owner(idle.db));
+    idle.at(1000 * HOUR);
+    expect([...idle.told, ...idle.stopped]).toEqual([]);
+  });
+});
+
+test("last_activity is written at most every 30 seconds, and what is left at the end", () => {
+  let at = 1000 * HOUR;
+  const { db } = database;
+  const row = environment(db, owner(db));
+  const lastActivity = () => environmentRows(db).byId(row.id)?.lastActivity;
+  const activity = createActivity(db, () => at);
+  activity.touch(row.id);
+  expect(lastActivity()).toBe(at);
+  const first = at;
+  at += 29_000;
+  activity.touch(row.id);
+  expect(lastActivity()).toBe(first);
+  at += 1000;
+  activity.touch(row.id);
+  expect(lastActivity()).toBe(at);
+  at += 5;
+  activity.touch(row.id);
+  activity.flush();
+  expect(lastActivity()).toBe(at);
+});

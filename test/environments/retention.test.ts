@@ -1,0 +1,99 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { eq } from "drizzle-orm";
+import { users } from "../../src/db/schema.ts";
+import { createRetention, purgeDeletedUser } from "../../src/environments/retention.ts";
+import { environmentRows } from "../../src/environments/rows.ts";
+import type { Letter } from "../../src/mail/message.ts";
+import { temporaryDatabase } from "../database.ts";
+import { environment, owner } from "./setup.ts";
+
+const DAY = 86_400_000;
+
+let database: ReturnType<typeof temporaryDatabase>;
+beforeEach(() => {
+  database = temporaryDatabase();
+});
+afterEach(() => database.remove());
+
+function retained({ stoppedMs, withMail = true }: { stoppedMs: number | null; withMail?: boolean }) {
+  const { db } = database;
+  let at = 0;
+  const letters: Letter[] = [];
+  const removed: string[] = [];
+  const retention = createRetention({
+    db,
+    stoppedMs,
+    now: () => at,
+    mail: withMail ? (_tx, letter) => letters.push(letter) : null,
+    remove: (row, reason) => removed.push(`${row.name}: ${reason}`),
+  });
+  return {
+    db,
+    letters,
+    removed,
+    at(ms: number) {
+      at = ms;
+      retention.check();
+    },
+  };
+}
+
+test("a stopped environment's owner is told 7 days and 1 day before it is deleted after 30", () => {
+  const kept = retained({ stoppedMs: 30 * DAY });
+  environment(kept.db, owner(kept.db), { name: "old", status: "stopped" });
+  environment(kept.db, owner(kept.db), { name: "running" });
+  kept.at(22 * DAY);
+  expect(kept.letters).toEqual([]);
+  for (const day of [23.1, 23.2, 28, 29.1, 29.5]) kept.at(day * DAY);
+  expect(kept.letters.map(({ subject }) => subject)).toEqual([
+    'Your environment "old" will be deleted on 1970-01-31',
+    'Your environment "old" will be deleted on 1970-01-31',
+  ]);
+  expect(kept.removed).toEqual([]);
+  kept.at(30 * DAY);
+  expect(kept.removed).toEqual(["old: Deleted after 30 days stopped"]);
+});
+
+test("without mail nobody is told, and when it is switched off nothing is deleted", () => {
+  const kept = retained({ stoppedMs: null });
+  const silent = retained({ stoppedMs: 30 * DAY, withMail: false });
+  environment(kept.db, owner(kept.db), { status: "stopped" });
+  kept.at(1000 * DAY);
+  silent.at(29.5 * DAY);
+  expect([...kept.letters, ...kept.removed, ...silent.letters]).toEqual([]);
+});
+
+test("the record of a terminated environment can be read for 30 days, and longer while anything is left of it", () => {
+  const kept = retained({ stoppedMs: null });
+  const rows = environmentRows(kept.db);
+  const user = owner(kept.db);
+  const values = { status: "terminated", desired: "terminated", terminatedAt: 0 } as const;
+  const gone = environment(kept.db, user, { ...values, tornDownAt: 1 });
+  const stuck = environment(kept.db, user, values);
+  kept.at(29 * DAY);
+  expect(rows.byId(gone.id)).toBeDefined();
+  kept.at(31 * DAY);
+  expect(rows.byId(gone.id)).toBeUndefined();
+  expect(rows.byId(stuck.id)).toBeDefined();
+});
+
+test("a deleted account's row goes when the last of its environments is torn down, and no other row", () => {
+  const { db } = database;
+  const other = owner(db);
+  const user = owner(db);
+  const values = { status: "terminated", desired: "terminated", terminatedAt: 0 } as const;
+  environment(db, user, { ...values, tornDownAt: 1 });
+  const last = environment(db, user, values);
+  const exists = (id: string) => db.select().from(users).where(eq(users.id, id)).get() !== undefined;
+  purgeDeletedUser(db, user);
+  expect(exists(user)).toBe(true);
+  db.update(users).set({ deletedAt: 5 }).where(eq(users.id, user)).run();
+  purgeDeletedUser(db, user);
+  expect(exists(user)).toBe(true);
+  environmentRows(db);
+  db.run(`update environments set torn_down_at = 2 where id = '${last.id}'`);
+  purgeDeletedUser(db, user);
+  purgeDeletedUser(db, other);
+  expect(exists(user)).toBe(false);
+  expect(exists(other)).toBe(true);
+});
