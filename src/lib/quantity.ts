@@ -40,7 +40,8 @@ export function parseCpuMillis(text: string): number | undefined {
 /** Bytes, rounded up to a whole byte. */
 export function parseBytes(text: string): number | undefined {
   const bytes = parseQuantity(text);
-  return bytes === undefined ? undefined : Math.ceil(Number(bytes.toPrecision(15)));
+  // 0.1Ki is 102.4: what is not whole is rounded from its decimal digits, whole numbers are left exact.
+  return bytes === undefined || Number.isInteger(bytes) ? bytes : Math.ceil(Number(bytes.toPrecision(15)));
 }
 
 export function formatCpuMillis(millis: number): string {
