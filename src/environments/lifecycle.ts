@@ -176,7 +176,10 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
     if (at.status === "running") return {};
     return { become: { status: "running", message: null, progress: 100, startedAtMs: seen.startedAtMs } };
   }
-  if (seen?.phase === "failed") return endedBy(at, seen.problem, now, deadlines) ?? wait();
+  if (seen?.phase === "failed") {
+    const end = endedBy(at, seen.problem, now, deadlines);
+    return end ?? (isPast(at.deadlineAt, now) ? fail(seen.problem.message) : wait());
+  }
   if (at.status === "running") {
     const message = "The environment's processes are gone; starting them again";
     return { become: { status: "restarting", message, progress: 0 }, lookAgainMs: 0 };
