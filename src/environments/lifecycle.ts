@@ -133,8 +133,10 @@ export interface Step {
   lookAgainMs?: number;
 }
 
-/** Between two looks at something that should change without our doing; the watch is usually faster. */
-const LOOK_AGAIN_MS = 2000;
+/** Until an act is repeated that has not brought about its end; the runtime's hints are usually faster. */
+const REPEAT_MS = 3000;
+/** Until something is looked at again of which the runtime tells by itself, in case it has not. */
+const SAFETY_MS = 15_000;
 
 /** The next step towards what is wanted. Deterministic; safe to take twice. */
 export function nextStep(at: Situation, observed: Observed, now: number, deadlines: Deadlines): Step {
@@ -151,23 +153,23 @@ export function nextStep(at: Situation, observed: Observed, now: number, deadlin
 function terminate(at: Situation, observed: Observed): Step {
   if (at.tornDownAt !== null) return {};
   if (observed.phase === "absent") return { tornDown: true };
-  return { act: "remove", lookAgainMs: LOOK_AGAIN_MS };
+  return { act: "remove", lookAgainMs: REPEAT_MS };
 }
 
 function comeToRest(at: Situation, observed: Observed, now: number): Step {
   const atRest = observed.phase === "absent" || observed.phase === "stopped";
-  if (at.status !== "stopping") return atRest ? {} : { act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+  if (at.status !== "stopping") return atRest ? {} : { act: "stop", lookAgainMs: REPEAT_MS };
   if (atRest) return { become: { status: "stopped", message: null, progress: 0 } };
   if (isPast(at.deadlineAt, now)) {
     return fail("The environment did not stop in time; recover or delete it");
   }
-  return { act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+  return { act: "stop", lookAgainMs: REPEAT_MS };
 }
 
 /** An environment in error holds its workspace, but no processes. */
 function release(observed: Observed): Step {
   if (observed.phase === "absent" || observed.phase === "stopped") return {};
-  return { act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+  return { act: "stop", lookAgainMs: REPEAT_MS };
 }
 
 function getRunning(at: Situation, observed: Observed, now: number, deadlines: Deadlines): Step {
@@ -176,10 +178,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
     if (at.status === "running") return {};
     return { become: { status: "running", message: null, progress: 100, startedAtMs: seen.startedAtMs } };
   }
-  if (seen?.phase === "failed") {
-    const end = endedBy(at, seen.problem, now, deadlines);
-    return end ?? (isPast(at.deadlineAt, now) ? fail(seen.problem.message) : wait());
-  }
+  if (seen?.phase === "failed") return endedBy(at, seen.problem, now, deadlines) ?? wait(at, now);
   if (at.status === "running") {
     const message = "The environment's processes are gone; starting them again";
     return { become: { status: "restarting", message, progress: 0 }, lookAgainMs: 0 };
@@ -189,7 +188,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
   if (failure) return failure;
   if (isPast(at.deadlineAt, now)) return fail(problem?.message ?? `Gave up: ${at.status} took too long`);
   if (seen === null) {
-    const again = { act: "ensure", lookAgainMs: LOOK_AGAIN_MS } as const;
+    const again = { act: "ensure", lookAgainMs: REPEAT_MS } as const;
     if (at.status === "provisioning") return again;
     return { become: { status: "provisioning", message: "Preparing the workspace", progress: 5 }, ...again };
   }
@@ -198,8 +197,9 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
       return {
         become: { status: "provisioning", message: problem?.message ?? seen.message, progress: 15 },
         // Nothing tells when a quota has room again or a namespace is gone: ensure asks.
-        ...(problem?.kind === "quota" || problem?.kind === "ending" ? { act: "ensure" } : {}),
-        ...wait(),
+        ...(problem?.kind === "quota" || problem?.kind === "ending"
+          ? { act: "ensure", lookAgainMs: REPEAT_MS }
+          : wait(at, now, problem && problem.sinceMs + patienceMs(problem, deadlines))),
       };
     case "installing":
       return {
@@ -209,7 +209,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
           progress: installationProgress(seen.step, seen.steps),
           startedAtMs: seen.startedAtMs,
         },
-        ...wait(),
+        ...wait(at, now),
       };
     case "configuring":
       return {
@@ -219,7 +219,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
           progress: 95,
           startedAtMs: seen.startedAtMs,
         },
-        ...wait(),
+        ...wait(at, now),
       };
   }
 }
@@ -232,28 +232,39 @@ export function endedBy(
   deadlines: Deadlines,
 ): Step | undefined {
   const stood = now - problem.sinceMs;
-  switch (problem.kind) {
+  const mayPass =
+    problem.kind === "quota" || problem.kind === "ending"
+      ? at.peersEnding
+      : stood < patienceMs(problem, deadlines);
+  return mayPass && !isPast(at.deadlineAt, now) ? undefined : fail(problem.message);
+}
+
+/** How long a problem may stand before it is the end; what waits for room of others has no time of its own. */
+function patienceMs({ kind }: Problem, deadlines: Deadlines): number {
+  switch (kind) {
     case "image_pull":
-      return stood >= deadlines.imagePullMs ? fail(problem.message) : undefined;
+      return deadlines.imagePullMs;
     case "unschedulable":
-      return stood >= deadlines.unschedulableMs ? fail(problem.message) : undefined;
+      return deadlines.unschedulableMs;
     case "quota":
     case "ending":
-      return at.peersEnding && !isPast(at.deadlineAt, now) ? undefined : fail(problem.message);
+      return Number.POSITIVE_INFINITY;
     case "command_failed":
     case "crashed":
     case "out_of_memory":
     case "rejected":
-      return fail(problem.message);
+      return 0;
   }
 }
 
 function fail(message: string): Step {
-  return { become: { status: "error", message, progress: 0 }, act: "stop", lookAgainMs: LOOK_AGAIN_MS };
+  return { become: { status: "error", message, progress: 0 }, act: "stop", lookAgainMs: REPEAT_MS };
 }
 
-function wait(): Step {
-  return { lookAgainMs: LOOK_AGAIN_MS };
+/** At rest until the runtime tells of a change, at the latest when a deadline ends. */
+function wait(at: Situation, now: number, endsAt = Number.POSITIVE_INFINITY): Step {
+  const next = Math.min(now + SAFETY_MS, at.deadlineAt ?? endsAt, endsAt);
+  return { lookAgainMs: Math.max(0, next - now) };
 }
 
 function isPast(deadlineAt: number | null, now: number): boolean {

@@ -1,0 +1,355 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { SYSTEM_ACTOR } from "../../src/audit/audit.ts";
+import { inTransaction } from "../../src/db/open.ts";
+import { type StatusChange, StatusFeed } from "../../src/environments/feed.ts";
+import type { Verb } from "../../src/environments/lifecycle.ts";
+import { createReconciler, type Reconciler } from "../../src/environments/reconciler.ts";
+import { environmentRows } from "../../src/environments/rows.ts";
+import { applyVerb } from "../../src/environments/verbs.ts";
+import { createLogger } from "../../src/lib/logger.ts";
+import {
+  type EnvironmentRef,
+  type EnvironmentSpec,
+  type Observed,
+  type Problem,
+  type Runtime,
+  RuntimeRejected,
+  RuntimeUnreachable,
+} from "../../src/runtime/runtime.ts";
+import { temporaryDatabase } from "../database.ts";
+import { until } from "../until.ts";
+import { DEADLINES, environment, owner } from "./setup.ts";
+
+/**
+ * A runtime whose world the test writes. What the reconciler does on real ones is tested end to end; this
+ * one can be unreachable, refuse, and hold still at any point.
+ */
+class World implements Runtime {
+  readonly observed = new Map<string, Observed>();
+  readonly did: string[] = [];
+  reachable = true;
+  refusal: RuntimeRejected | undefined;
+  /** What `ensure` brings about. */
+  next: (spec: EnvironmentSpec) => Observed = (spec) => ({
+    phase: "running",
+    generation: spec.generation,
+    startedAtMs: 1,
+  });
+
+  async observe({ environmentId }: EnvironmentRef): Promise<Observed> {
+    if (!this.reachable) throw new RuntimeUnreachable("connection refused");
+    return this.observed.get(environmentId) ?? { phase: "absent" };
+  }
+  async ensure(spec: EnvironmentSpec): Promise<void> {
+    if (!this.reachable) throw new RuntimeUnreachable("connection refused");
+    this.did.push(`ensure ${spec.generation}`);
+    if (this.refusal) throw this.refusal;
+    this.observed.set(spec.environmentId, this.next(spec));
+  }
+  async stop({ environmentId }: EnvironmentRef): Promise<void> {
+    this.did.push("stop");
+    this.observed.set(environmentId, { phase: "stopped" });
+  }
+  async remove({ environmentId }: EnvironmentRef): Promise<void> {
+    this.did.push("remove");
+    this.observed.set(environmentId, { phase: "absent" });
+  }
+  async *changes(): AsyncIterable<EnvironmentRef> {}
+  async openTerminal(): Promise<never> {
+    throw new RuntimeUnreachable("not here");
+  }
+  async *logs(): AsyncIterable<never> {}
+  async usage(): Promise<null> {
+    return null;
+  }
+  async capacity(): Promise<never> {
+    throw new RuntimeUnreachable("not here");
+  }
+  async list(): Promise<EnvironmentRef[]> {
+    return [];
+  }
+  async close(): Promise<void> {}
+}
+
+let database: ReturnType<typeof temporaryDatabase>;
+let reconciler: Reconciler;
+beforeEach(() => {
+  database = temporaryDatabase();
+});
+afterEach(async () => {
+  await reconciler.stop(1000);
+  database.remove();
+});
+
+function life(values: Parameters<typeof environment>[2] = {}) {
+  const { db } = database;
+  const clock = { at: 1_000_000 };
+  const world = new World();
+  const rows = environmentRows(db);
+  const feed = new StatusFeed();
+  const changes: StatusChange[] = [];
+  const notes: string[] = [];
+  feed.watchAll((change) => changes.push(change));
+  reconciler = createReconciler({
+    db,
+    rows,
+    runtimeOf: () => world,
+    deadlines: DEADLINES,
+    feed,
+    log: createLogger({ format: "text", level: "error", write: () => {} }),
+    now: () => clock.at,
+    logSystem: (_row, { message }) => notes.push(message),
+    collectLogs: () => {},
+    tornDown: () => notes.push("torn down"),
+  });
+  const created = {
+    status: "creating",
+    progress: 0,
+    statusSince: clock.at,
+    deadlineAt: clock.at + 600_000,
+  } as const;
+  const row = environment(db, owner(db), { ...created, ...values });
+  const now = () => {
+    const current = rows.byId(row.id);
+    if (!current) throw new Error("the row is gone");
+    return current;
+  };
+  return {
+    world,
+    clock,
+    changes,
+    notes,
+    row,
+    now,
+    look: () => reconciler.wake(row.id),
+    reaches: (status: string) =>
+      until(
+        () => {
+          reconciler.wake(row.id);
+          return now().status === status;
+        },
+        { message: () => `${now().status} instead of ${status}: ${now().statusMessage}` },
+      ),
+    verb: (verb: Verb) =>
+      inTransaction(db, (tx) => {
+        const at = { actor: SYSTEM_ACTOR, deadlines: DEADLINES, now: clock.at };
+        return applyVerb(tx, now(), verb, at);
+      }),
+    sees: (observed: Observed) => world.observed.set(row.id, observed),
+  };
+}
+
+const since = (sinceMs: number, kind: Problem["kind"], message: string): Problem => ({
+  kind,
+  message,
+  sinceMs,
+});
+
+describe("an environment that is wanted running", () => {
+  test("is provisioned and runs", async () => {
+    const env = life();
+    await env.reaches("running");
+    expect(env.world.did).toEqual(["ensure 1"]);
+    expect(env.changes.map(({ status }) => status)).toEqual(["provisioning", "running"]);
+    expect(env.now()).toMatchObject({
+      progress: 100,
+      installationCompleted: true,
+      deadlineAt: null,
+      startedAt: 1,
+    });
+  });
+
+  test("shows each step of its installation, and progress that never runs backwards", async () => {
+    const env = life();
+    env.world.next = ({ generation }) => ({ phase: "provisioning", generation, message: "Pulling image x" });
+    await env.reaches("provisioning");
+    await until(() => {
+      env.look();
+      return env.now().statusMessage === "Pulling image x";
+    });
+    const at = { generation: 1, startedAtMs: 5, steps: 2 };
+    env.sees({ phase: "installing", step: 1, message: "Step 1 of 2: one", ...at });
+    await env.reaches("installing");
+    env.sees({ phase: "installing", step: 2, message: "Step 2 of 2: two", ...at });
+    await until(() => {
+      env.look();
+      return env.now().statusMessage === "Step 2 of 2: two";
+    });
+    env.sees({ phase: "configuring", generation: 1, startedAtMs: 5 });
+    await env.reaches("configuring");
+    env.sees({ phase: "running", generation: 1, startedAtMs: 5 });
+    await env.reaches("running");
+    const progress = env.changes.map((change) => change.progress);
+    expect(progress).toEqual(progress.toSorted((a, b) => a - b));
+  });
+
+  test("is started again when its containers are lost", async () => {
+    const env = life();
+    await env.reaches("running");
+    env.sees({ phase: "stopped" });
+    await until(() => {
+      env.look();
+      return env.world.did.length === 2;
+    });
+    await env.reaches("running");
+    expect(env.changes.map(({ status }) => status)).toEqual([
+      "provisioning",
+      "running",
+      "restarting",
+      "provisioning",
+      "running",
+    ]);
+  });
+
+  test("gets containers of its own generation", async () => {
+    const env = life({ generation: 3 });
+    env.sees({ phase: "running", generation: 2, startedAtMs: 1 });
+    await env.reaches("running");
+    expect(env.world.did).toEqual(["ensure 3"]);
+  });
+
+  test.each([
+    ["image_pull", 60_000],
+    ["unschedulable", 120_000],
+  ] as const)(
+    "ends in error when %s has stood for its deadline, and holds no processes then",
+    async (kind, ms) => {
+      const env = life();
+      const problem = since(env.clock.at, kind, "in words");
+      env.world.next = ({ generation }) => ({
+        phase: "provisioning",
+        generation,
+        message: "Waiting",
+        problem,
+      });
+      await env.reaches("provisioning");
+      env.clock.at += ms - 1;
+      await until(() => {
+        env.look();
+        return env.now().statusMessage === "in words";
+      });
+      expect(env.now().status).toBe("provisioning");
+      env.clock.at += 1;
+      await env.reaches("error");
+      expect(env.now().statusMessage).toBe("in words");
+      expect(env.notes).toContain("in words");
+      await until(() => env.world.did.includes("stop"));
+    },
+  );
+
+  test("ends in error when a command has failed, and recovers with its workspace", async () => {
+    const env = life();
+    const problem = since(
+      env.clock.at,
+      "command_failed",
+      "Startup command 1 of 1 failed with exit code 2: false",
+    );
+    env.world.next = ({ generation }) => ({ phase: "failed", generation, problem });
+    await env.reaches("error");
+    expect(env.now().statusMessage).toContain("exit code 2");
+    env.world.next = ({ generation }) => ({ phase: "running", generation, startedAtMs: 2 });
+    env.verb("recover");
+    await env.reaches("running");
+    expect(env.world.did).not.toContain("remove");
+    expect(env.now()).toMatchObject({ generation: 2, statusMessage: null });
+  });
+
+  test("ends in error when it is not provisioned within its deadline", async () => {
+    const env = life();
+    env.world.next = ({ generation }) => ({ phase: "provisioning", generation, message: "Waiting" });
+    await env.reaches("provisioning");
+    env.clock.at += DEADLINES.provisioningMs;
+    await env.reaches("error");
+    expect(env.now().statusMessage).toBe("Gave up: provisioning took too long");
+  });
+
+  test("waits for room while something of the same user is torn down, and is refused when nothing is", async () => {
+    const env = life();
+    env.world.refusal = new RuntimeRejected("quota", "The namespace's quota is used up");
+    const values = { status: "terminated", desired: "terminated", terminatedAt: 0 } as const;
+    const ending = environment(database.db, env.row.userId, values);
+    await until(() => {
+      env.look();
+      return env.world.did.length >= 3;
+    });
+    expect(env.now()).toMatchObject({
+      status: "provisioning",
+      statusMessage: "The namespace's quota is used up",
+    });
+    database.db.run(`update environments set torn_down_at = 1 where id = '${ending.id}'`);
+    await env.reaches("error");
+  });
+});
+
+describe("a cluster that can't be reached", () => {
+  test("changes no status, says so, and its time does not count against deadlines", async () => {
+    const env = life();
+    env.world.next = ({ generation }) => ({ phase: "provisioning", generation, message: "Waiting" });
+    await env.reaches("provisioning");
+    env.world.reachable = false;
+    await until(() => {
+      env.look();
+      return env.now().unreachableSince !== null;
+    });
+    expect(env.now().statusMessage).toStartWith("The cluster can't be reached");
+    env.clock.at += 10 * DEADLINES.provisioningMs;
+    await until(() => {
+      env.look();
+      return env.now().attempts > 3;
+    });
+    expect(env.now().status).toBe("provisioning");
+    env.world.reachable = true;
+    await until(() => {
+      env.look();
+      return env.now().statusMessage === "Waiting";
+    });
+    expect(env.now().status).toBe("provisioning");
+    env.clock.at += DEADLINES.provisioningMs;
+    await env.reaches("error");
+  });
+
+  test("does not keep an environment from being deleted, nor the teardown from going on afterwards", async () => {
+    const env = life();
+    await env.reaches("running");
+    env.world.reachable = false;
+    env.verb("delete");
+    await until(() => {
+      env.look();
+      return env.now().attempts > 1;
+    });
+    expect(env.now()).toMatchObject({ status: "terminated", tornDownAt: null });
+    env.world.reachable = true;
+    await until(() => {
+      env.look();
+      return env.now().tornDownAt !== null;
+    });
+    expect(env.world.did.at(-1)).toBe("remove");
+    expect(env.notes.at(-1)).toBe("torn down");
+  });
+});
+
+test("stopping ends in error when it takes too long, and can be deleted from there", async () => {
+  const env = life();
+  await env.reaches("running");
+  env.world.stop = async () => {};
+  env.verb("stop");
+  env.look();
+  env.clock.at += DEADLINES.stoppingMs;
+  await env.reaches("error");
+  env.verb("delete");
+  await until(() => {
+    env.look();
+    return env.now().tornDownAt !== null;
+  });
+});
+
+test("a server that is started looks at everything that is unfinished, and nothing else", async () => {
+  const env = life({ status: "stopping", desired: "stopped", generation: 2 });
+  const resting = environment(database.db, env.row.userId, { status: "stopped", desired: "stopped" });
+  env.sees({ phase: "running", generation: 1, startedAtMs: 1 });
+  env.world.observed.set(resting.id, { phase: "running", generation: 1, startedAtMs: 1 });
+  reconciler.start();
+  await env.reaches("stopped");
+  expect(env.world.did).toEqual(["stop"]);
+  expect(env.world.observed.get(resting.id)?.phase).toBe("running");
+});
