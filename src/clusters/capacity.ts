@@ -45,7 +45,7 @@ export function createCapacityBook({
   now,
   log,
   everyMs = 15_000,
-  timeoutMs = 10_000,
+  timeoutMs = 8000,
 }: CapacityOptions): CapacityBook {
   const book = new Map<string, Measurement>();
   const running = new Map<string, Promise<Measurement>>();

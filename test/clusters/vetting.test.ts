@@ -79,7 +79,7 @@ describe("vetting", () => {
     const [message, code] = await fault();
     expect(code).toBe("missing_permissions");
     expect(message).toStartWith(
-      "DevPocket may not delete namespaces, get networkpolicies.networking.k8s.io, list ",
+      "DevPocket may not delete namespaces, create networkpolicies.networking.k8s.io, patch ",
     );
     expect(message).not.toContain("pods");
   });

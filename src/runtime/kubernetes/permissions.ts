@@ -9,8 +9,8 @@ export interface Permission {
 
 type Verb = "get" | "list" | "watch" | "create" | "patch" | "delete";
 
-/** Server-side apply of an object that may not be there yet, and its removal. */
-const APPLY = ["create", "patch", "delete"] as const;
+/** Server-side apply of an object that may not be there yet. */
+const APPLY = ["create", "patch"] as const;
 const SEE = ["get", "list", "watch"] as const;
 
 /**
@@ -22,23 +22,23 @@ const SEE = ["get", "list", "watch"] as const;
  * `nodes/proxy` (it would reach into every pod of a node), and every way to grant rights.
  */
 export const PERMISSIONS: readonly Permission[] = [
-  { group: "", resource: "namespaces", verbs: [...SEE, ...APPLY] },
+  { group: "", resource: "namespaces", verbs: ["get", "list", ...APPLY, "delete"] },
   { group: "", resource: "pods", verbs: [...SEE, "delete"] },
   // An exec over WebSocket begins with a GET; API servers ask for one right, the other, or both.
   { group: "", resource: "pods", subresource: "exec", verbs: ["get", "create"] },
   { group: "", resource: "pods", subresource: "log", verbs: ["get"] },
-  { group: "", resource: "events", verbs: SEE },
-  { group: "", resource: "persistentvolumeclaims", verbs: [...SEE, ...APPLY] },
-  { group: "", resource: "configmaps", verbs: [...SEE, ...APPLY] },
-  { group: "", resource: "secrets", verbs: APPLY },
-  { group: "", resource: "services", verbs: [...SEE, ...APPLY] },
-  { group: "", resource: "serviceaccounts", verbs: [...SEE, ...APPLY] },
-  { group: "", resource: "resourcequotas", verbs: [...SEE, ...APPLY] },
-  { group: "", resource: "limitranges", verbs: [...SEE, ...APPLY] },
-  { group: "apps", resource: "deployments", verbs: [...SEE, ...APPLY] },
-  { group: "networking.k8s.io", resource: "networkpolicies", verbs: [...SEE, ...APPLY] },
-  { group: "storage.k8s.io", resource: "storageclasses", verbs: ["get", "list"] },
-  { group: "metrics.k8s.io", resource: "pods", verbs: ["get", "list"] },
+  { group: "", resource: "events", verbs: ["list", "watch", ...APPLY] },
+  { group: "", resource: "persistentvolumeclaims", verbs: [...SEE, ...APPLY, "delete"] },
+  { group: "", resource: "configmaps", verbs: [...APPLY, "delete"] },
+  { group: "", resource: "secrets", verbs: [...APPLY, "delete"] },
+  { group: "", resource: "services", verbs: [...APPLY, "delete"] },
+  { group: "", resource: "serviceaccounts", verbs: APPLY },
+  { group: "", resource: "limitranges", verbs: APPLY },
+  { group: "", resource: "resourcequotas", verbs: [...APPLY, "delete"] },
+  { group: "apps", resource: "deployments", verbs: [...SEE, ...APPLY, "delete"] },
+  { group: "networking.k8s.io", resource: "networkpolicies", verbs: APPLY },
+  { group: "storage.k8s.io", resource: "storageclasses", verbs: ["get"] },
+  { group: "metrics.k8s.io", resource: "pods", verbs: ["get"] },
   { group: "", resource: "nodes", verbs: ["get", "list"] },
 ];
 

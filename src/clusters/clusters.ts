@@ -1,0 +1,177 @@
+import { and, count, desc, eq, isNull, ne, or } from "drizzle-orm";
+import { type AuditActor, audit } from "../audit/audit.ts";
+import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
+import { type CLUSTER_STATUSES, clusters, environments, LOCAL_PROVIDER } from "../db/schema.ts";
+import { AppError, notFound } from "../errors.ts";
+import { newId } from "../lib/ids.ts";
+import { LOCAL_CLUSTER_NAME } from "./local.ts";
+import type { Vault } from "./vault.ts";
+
+export type Cluster = typeof clusters.$inferSelect;
+
+export interface ClusterValues {
+  name: string;
+  description: string | null;
+  provider: string;
+  region: string;
+  /** Reduced and vetted. */
+  kubeconfig: string;
+  status: (typeof CLUSTER_STATUSES)[number];
+}
+
+export type ClusterChange = Partial<Omit<ClusterValues, "provider">>;
+
+interface Change {
+  db: Db;
+  vault: Vault;
+  actor: AuditActor;
+  now: number;
+}
+
+/** @param ref id or name */
+export function findCluster(db: DbOrTx, ref: string): Cluster | undefined {
+  return db
+    .select()
+    .from(clusters)
+    .where(or(eq(clusters.id, ref), eq(clusters.name, ref)))
+    .get();
+}
+
+/** Newest first. */
+export function listClusters(
+  db: DbOrTx,
+  page: { limit: number; offset: number },
+): { rows: Cluster[]; total: number } {
+  return {
+    rows: db.select().from(clusters).orderBy(desc(clusters.id)).limit(page.limit).offset(page.offset).all(),
+    total: db.select({ n: count() }).from(clusters).get()?.n ?? 0,
+  };
+}
+
+/** @throws AppError conflict when another cluster has the name, or it is kept for the local one */
+export function checkName(db: DbOrTx, name: string, exceptId = ""): void {
+  const other = and(eq(clusters.name, name), ne(clusters.id, exceptId));
+  const taken = db.select({ id: clusters.id }).from(clusters).where(other).get();
+  if (!taken && name !== LOCAL_CLUSTER_NAME) return;
+  const message = `A cluster named "${name}" already exists`;
+  throw new AppError("conflict", message, { fields: [{ field: "name", message, code: "duplicate" }] });
+}
+
+/** @throws AppError conflict, see `checkName` */
+export function createCluster({ db, vault, actor, now }: Change, values: ClusterValues): Cluster {
+  return inTransaction(db, (tx) => {
+    checkName(tx, values.name);
+    const id = newId(now);
+    const kubeconfig = vault.seal(values.kubeconfig, id);
+    const row = tx
+      .insert(clusters)
+      .values({ ...values, id, kubeconfig, createdAt: now, updatedAt: now })
+      .returning()
+      .get();
+    const detail = { name: row.name, provider: row.provider, region: row.region };
+    audit(tx, actor, { action: "cluster.create", targetId: id, detail }, now);
+    return row;
+  });
+}
+
+/**
+ * Of the local cluster, only description, region and status can change.
+ *
+ * @throws AppError not_found, conflict (the name), invalid (what the local cluster does not have)
+ */
+export function updateCluster(
+  { db, vault, actor, now }: Change,
+  id: string,
+  { kubeconfig, ...change }: ClusterChange,
+): Cluster {
+  return inTransaction(db, (tx) => {
+    const before = tx.select().from(clusters).where(eq(clusters.id, id)).get();
+    if (!before) throw notFound("Cluster");
+    if (change.name !== undefined && change.name !== before.name) {
+      if (before.provider === LOCAL_PROVIDER) throw notOfLocal("name", "The local cluster can't be renamed");
+      checkName(tx, change.name, id);
+    }
+    if (kubeconfig !== undefined && before.provider === LOCAL_PROVIDER) {
+      throw notOfLocal("kubeconfig", "The local cluster has no kubeconfig");
+    }
+    const sealed = kubeconfig === undefined ? {} : { kubeconfig: vault.seal(kubeconfig, id) };
+    const row = tx
+      .update(clusters)
+      .set({ ...change, ...sealed, updatedAt: now })
+      .where(eq(clusters.id, id))
+      .returning()
+      .get();
+    const detail = { name: row.name, fields: Object.keys({ ...change, ...sealed }) };
+    audit(tx, actor, { action: "cluster.update", targetId: id, detail }, now);
+    return row;
+  });
+}
+
+/**
+ * Takes a cluster off the books. With `force` the environments that live there go with it: nothing can be
+ * torn down in a cluster that is gone for good.
+ *
+ * @returns ids of the environments that were given up
+ * @throws AppError not_found; conflict for the local cluster, and while environments live there
+ */
+export function deleteCluster(
+  { db, actor, now }: Omit<Change, "vault">,
+  id: string,
+  { force }: { force: boolean },
+): string[] {
+  return inTransaction(db, (tx) => {
+    const row = tx.select().from(clusters).where(eq(clusters.id, id)).get();
+    if (!row) throw notFound("Cluster");
+    if (row.provider === LOCAL_PROVIDER) {
+      throw new AppError("conflict", "The local cluster can't be deleted; LOCAL_RUNTIME=off switches it off");
+    }
+    const living = tx
+      .select({ id: environments.id, name: environments.name, status: environments.status })
+      .from(environments)
+      .where(and(eq(environments.clusterId, id), isNull(environments.tornDownAt)))
+      .all();
+    if (living.length > 0 && !force) throw inUse(living.length);
+    for (const environment of living) giveUp(tx, environment, row.name, actor, now);
+    tx.delete(clusters).where(eq(clusters.id, id)).run();
+    const detail = { name: row.name, environments: living.length, forced: force };
+    audit(tx, actor, { action: "cluster.delete", targetId: id, detail }, now);
+    return living.map((environment) => environment.id);
+  });
+}
+
+function giveUp(
+  tx: Tx,
+  environment: { id: string; name: string; status: string },
+  clusterName: string,
+  actor: AuditActor,
+  now: number,
+): void {
+  const reason = `Its cluster "${clusterName}" was removed`;
+  const ended = environment.status === "terminated" ? {} : { terminatedAt: now, statusSince: now };
+  tx.update(environments)
+    .set({
+      desired: "terminated",
+      status: "terminated",
+      statusMessage: reason,
+      progress: 0,
+      deadlineAt: null,
+      unreachableSince: null,
+      startedAt: null,
+      tornDownAt: now,
+      updatedAt: now,
+      ...ended,
+    })
+    .where(eq(environments.id, environment.id))
+    .run();
+  const detail = { name: environment.name, from: environment.status, to: "terminated", reason };
+  audit(tx, actor, { action: "environment.delete", targetId: environment.id, detail }, now);
+}
+
+function inUse(living: number): AppError {
+  const subject = living === 1 ? "1 environment lives" : `${living} environments live`;
+  return new AppError("conflict", `${subject} on this cluster: delete them first, or force it`);
+}
+
+function notOfLocal(field: string, message: string): AppError {
+  return new AppError("invalid", message, { fields: [{ field, message, code: "immutable" }] });
+}
