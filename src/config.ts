@@ -271,6 +271,17 @@ const VARIABLES = {
     secret: true,
     schema: text,
   }),
+  METRICS_PORT: variable({
+    help: "port of its own for Prometheus metrics at /metrics",
+    example: "9090",
+    schema: port,
+  }),
+  METRICS_TOKEN: variable({
+    help: "bearer token for /metrics; with it and without METRICS_PORT they are on the server's port, without both there are none",
+    example: "$(openssl rand -hex 16)",
+    secret: true,
+    schema: v.pipe(v.string(), v.regex(/^\S{16,}$/, "must be at least 16 characters without spaces")),
+  }),
   PROVISIONING_TIMEOUT: variable({
     help: "how long volumes, scheduling and image pull may take",
     example: "10m",
@@ -381,6 +392,7 @@ export function loadConfig(environment: Record<string, string | undefined> = pro
     },
     mail: { smtpUrl: read.SMTP_URL, from: read.MAIL_FROM },
     google: { clientIds: read.GOOGLE_CLIENT_IDS, clientSecret: read.GOOGLE_CLIENT_SECRET },
+    metrics: { port: read.METRICS_PORT, token: read.METRICS_TOKEN },
     deadlines: {
       provisioningMs: read.PROVISIONING_TIMEOUT,
       imagePullMs: read.IMAGE_PULL_TIMEOUT,
