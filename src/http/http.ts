@@ -4,15 +4,19 @@ import type { Logger } from "../lib/logger.ts";
 import { limitBody } from "./body.ts";
 import type { HttpEnv, SocketHandlers } from "./context.ts";
 import { cors } from "./cors.ts";
+import { docsRoutes } from "./docs.ts";
 import { answerError } from "./errors.ts";
 import { type Exchange, exchange } from "./exchange.ts";
 import { fallback } from "./fallback.ts";
+import { openApiDocument } from "./openapi.ts";
 import { type Identify, rateLimit } from "./ratelimit.ts";
 import type { Router } from "./router.ts";
 import { security } from "./security.ts";
 
 export interface HttpOptions {
   config: Pick<Config, "publicUrl" | "trustedProxies" | "corsOrigins" | "rateLimits">;
+  /** Of the server, as the OpenAPI document tells it. */
+  version: string;
   log: Logger;
   /** Who a request's token belongs to, asked before its route's guard. */
   identify: Identify;
@@ -26,9 +30,9 @@ export type Fetch = (request: Request, server: Bun.Server<SocketHandlers>) => Re
 
 /**
  * Puts the routers behind what all requests go through, in this order: request id and log, security headers
- * and HTTPS, CORS, rate limits, size of the body. `Bun.serve` must be given `maxRequestBodySize: MAX_ACCEPTED_BYTES`.
+ * and HTTPS, CORS, rate limits, size of the body. The reference of all routes is added. `Bun.serve` must be given `maxRequestBodySize: MAX_ACCEPTED_BYTES`.
  */
-export function createHttp({ config, log, identify, routers, onAnswered }: HttpOptions): Fetch {
+export function createHttp({ config, version, log, identify, routers, onAnswered }: HttpOptions): Fetch {
   const app = new OpenAPIHono<HttpEnv>({ getPath: pathOf });
   app.use(exchange({ log, trustedProxies: config.trustedProxies, onAnswered }));
   app.use(security(config));
@@ -37,6 +41,9 @@ export function createHttp({ config, log, identify, routers, onAnswered }: HttpO
   app.use(rateLimit(config.rateLimits, identify));
   app.use(limitBody);
   for (const router of routers) app.route("/", router);
+  const { publicUrl } = config;
+  const basePath = publicUrl?.pathname.replace(/\/$/, "") ?? "";
+  app.route("/", docsRoutes({ basePath, document: () => openApiDocument(routers, { version, publicUrl }) }));
   app.onError(answerError(log));
   app.notFound(fallback(app));
   return (request, server) => app.fetch(withWholeUrl(request), { server });

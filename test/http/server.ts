@@ -109,6 +109,7 @@ export function serve({ config = {}, tls, ...options }: Served = {}): Running {
   const written: string[] = [];
   const log = createLogger({ format: "json", level: "debug", write: (line) => written.push(line) });
   const fetch = createHttp({
+    version: "1.2.3",
     log,
     identify,
     routers: [thingRoutes()],

@@ -1,0 +1,52 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { AppError } from "../errors.ts";
+import type { Metrics } from "../metrics.ts";
+import { newRouter, type Router } from "./router.ts";
+
+/** `/metrics` on the server's own port, for who has the token. */
+export function metricsRoutes(metrics: Metrics, token: string): Router {
+  const router = newRouter();
+  router.get("/metrics", async (c) => {
+    if (!mayRead(c.req.raw, token)) throw new AppError("unauthenticated", "The metrics token is required");
+    return exposition(metrics);
+  });
+  return router;
+}
+
+interface MetricsServer {
+  host: string;
+  port: number;
+  /** Without one, whoever reaches the port may read. */
+  token: string | undefined;
+}
+
+/** Serves `/metrics`, and nothing else, on a port of its own. */
+export function serveMetrics(metrics: Metrics, { host, port, token }: MetricsServer): Bun.Server<undefined> {
+  return Bun.serve({
+    hostname: host,
+    port,
+    fetch(request) {
+      if (new URL(request.url, "http://localhost").pathname !== "/metrics") {
+        return new Response("Not found\n", { status: 404 });
+      }
+      if (token !== undefined && !mayRead(request, token)) {
+        return new Response("Unauthorized\n", { status: 401, headers: { "WWW-Authenticate": "Bearer" } });
+      }
+      return exposition(metrics);
+    },
+  });
+}
+
+async function exposition(metrics: Metrics): Promise<Response> {
+  return new Response(await metrics.render(), { headers: { "Content-Type": metrics.contentType } });
+}
+
+/** Compares digests: the time it takes tells nothing, not even the token's length. */
+function mayRead(request: Request, token: string): boolean {
+  const offered = /^bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+  return offered !== undefined && timingSafeEqual(digest(offered), digest(token));
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

@@ -1,0 +1,140 @@
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { ErrorBody, RateLimitErrorBody } from "./errors.ts";
+import { json, type Router } from "./router.ts";
+
+export type OpenApiDocument = ReturnType<OpenAPIHono["getOpenAPI31Document"]>;
+
+type Definition = OpenAPIHono["openAPIRegistry"]["definitions"][number];
+type Route = Extract<Definition, { type: "route" }>["route"];
+type Responses = Route["responses"];
+
+interface DocumentOptions {
+  version: string;
+  publicUrl: URL | undefined;
+}
+
+const DESCRIPTION = `
+DevPocket gives every developer a cloud development environment they can reach from any device.
+
+Sign in with \`POST /api/v1/auth/login\` and send the access token as \`Authorization: Bearer …\`. Times are
+ISO 8601 in UTC; ids are opaque. Paths work with and without a trailing slash. Unknown fields of a body are
+ignored; a body may have 1 MiB.
+
+Lists are JSON arrays, newest first. \`limit\` and \`offset\` choose a page; \`X-Total-Count\` and \`Link\`
+(RFC 8288) say what else there is.
+
+Creating, starting, stopping, restarting, recovering and deleting an environment is answered at once;
+\`Prefer: wait=N\` (RFC 7240, at most 60 seconds) holds the answer until it has settled.
+
+Every error has the same shape. Terminals and logs are WebSockets.
+`.trim();
+
+const TAGS = {
+  Authentication: "Accounts, sign-in and tokens",
+  Users: "The signed-in user, sessions, and administration of accounts",
+  Environments: "Development environments and what is done with them",
+  Templates: "What environments are made from",
+  Clusters: "Where environments run",
+  WebSockets: "Terminals and live logs",
+  Audit: "Who did what, from where",
+  Health: "Whether the server answers, and what it offers",
+};
+
+const text = { type: "string" as const };
+const whole = { type: "integer" as const, minimum: 0 };
+
+const REQUEST_ID_HEADERS = {
+  "X-Request-Id": { description: "The request's id, also in the server's log", schema: text },
+};
+
+const RATE_LIMIT_HEADERS = {
+  "X-RateLimit-Limit": { description: "Requests allowed in a minute", schema: whole },
+  "X-RateLimit-Remaining": { description: "How many of them are left", schema: whole },
+  "X-RateLimit-Reset": { description: "When the next one comes free, in epoch seconds", schema: whole },
+};
+
+const RETRY_HEADERS = {
+  "Retry-After": { description: "Seconds until it may be tried again", schema: whole },
+};
+
+const CHALLENGE_HEADERS = {
+  "WWW-Authenticate": { description: "The scheme that is asked for (RFC 6750)", schema: text },
+};
+
+/** The OpenAPI document of these routers' routes: what validates them is what is shown. */
+export function openApiDocument(
+  routers: readonly Router[],
+  { version, publicUrl }: DocumentOptions,
+): OpenApiDocument {
+  const app = new OpenAPIHono();
+  for (const router of routers) app.route("/", router);
+  const registry = app.openAPIRegistry;
+  registry.registerComponent("securitySchemes", "bearerAuth", {
+    type: "http",
+    scheme: "bearer",
+    bearerFormat: "JWT",
+    description: "The `access_token` of a sign-in",
+  });
+  const used = new Set<string>();
+  for (const definition of registry.definitions) {
+    if (definition.type !== "route") continue;
+    for (const tag of definition.route.tags ?? []) used.add(tag);
+    definition.route = { ...definition.route, responses: withCommon(definition.route) };
+  }
+  return app.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: {
+      title: "DevPocket API",
+      version,
+      description: DESCRIPTION,
+      license: { name: "MIT", url: "https://opensource.org/license/mit" },
+    },
+    servers: [
+      { url: "/", description: "The server that this document came from" },
+      ...(publicUrl ? [{ url: publicUrl.href.replace(/\/$/, "") }] : []),
+    ],
+    tags: Object.entries(TAGS)
+      .filter(([name]) => used.has(name))
+      .map(([name, description]) => ({ name, description })),
+  });
+}
+
+/** A route's own answers, and those that every request may get before it comes to its route. */
+function withCommon(route: Route): Responses {
+  const inApi = route.path.startsWith("/api/v1/");
+  const common: Responses = {
+    ...(route.security?.length ? { 401: problem("No token, or one that is not or no longer valid") } : {}),
+    ...(route.request?.body
+      ? {
+          413: problem("The body is larger than 1 MiB"),
+          415: problem("The body is not `application/json`"),
+          422: problem("The request does not fit its schema"),
+        }
+      : {}),
+    ...(route.request?.query ? { 422: problem("The request does not fit its schema") } : {}),
+    500: problem("An unexpected error; the log has it under the request's id"),
+  };
+  const limited = { 429: json(RateLimitErrorBody, "Too many requests") };
+  const all: Responses = { ...common, ...route.responses, ...(inApi ? limited : {}) };
+  return Object.fromEntries(
+    Object.entries(all).map(([status, response]) => [status, withHeaders(status, response, inApi)]),
+  );
+}
+
+function problem(description: string): Responses[string] {
+  return json(ErrorBody, description);
+}
+
+function withHeaders(status: string, response: Responses[string], inApi: boolean): Responses[string] {
+  if ("$ref" in response) return response;
+  return {
+    ...response,
+    headers: {
+      ...REQUEST_ID_HEADERS,
+      ...(inApi ? RATE_LIMIT_HEADERS : {}),
+      ...(status === "401" ? CHALLENGE_HEADERS : {}),
+      ...(status === "429" ? RETRY_HEADERS : {}),
+      ...response.headers,
+    },
+  };
+}
