@@ -1,0 +1,410 @@
+import type { EnvironmentStatus } from "../db/schema.ts";
+import { isSettled } from "../environments/lifecycle.ts";
+import { AppError, notFound } from "../errors.ts";
+import type { Actor } from "../http/context.ts";
+import { backoffMs } from "../lib/backoff.ts";
+import { newId } from "../lib/ids.ts";
+import type { Logger } from "../lib/logger.ts";
+import { RuntimeRejected, RuntimeUnreachable, type TerminalSize } from "../runtime/runtime.ts";
+import type { Attachment, Viewer } from "../terminal/attachment.ts";
+import type { Attached, TerminalHub } from "../terminal/hub.ts";
+import { gapMessage, outputMessage, sessionFields, sizeMessage } from "../terminal/protocol.ts";
+import { CLOSE } from "./close.ts";
+import type { Channel, Peer } from "./connection.ts";
+import { HeldInput } from "./held-input.ts";
+import { SOCKET_LIMITS } from "./limits.ts";
+import { parseTerminalFrame, type TerminalRequest } from "./terminal-frames.ts";
+
+/** What the sockets need to know of an environment. */
+export interface SocketEnvironment {
+  id: string;
+  name: string;
+  /** The template's name. */
+  template: string;
+  status: EnvironmentStatus;
+  message: string | null;
+  /** 0–100. */
+  progress: number;
+  installationCompleted: boolean;
+}
+
+/** A change of an environment's life, told after it has been written. */
+export interface SocketStatusChange {
+  status: EnvironmentStatus;
+  message: string | null;
+  progress: number;
+  installationCompleted: boolean;
+  atMs: number;
+}
+
+/** Where the sockets ask about environments. */
+export interface EnvironmentAccess {
+  /** Undefined for one that does not exist or is someone else's. */
+  find(actor: Actor, environmentId: string): SocketEnvironment | undefined;
+  /** Returns how to stop it. */
+  watch(environmentId: string, changed: (change: SocketStatusChange) => void): () => void;
+}
+
+export interface TerminalDeps {
+  environments: EnvironmentAccess;
+  hub: TerminalHub;
+  log: Logger;
+}
+
+const OPEN_ATTEMPTS = 6;
+const OPEN_BACKOFF = { baseMs: 500, maxMs: 8000 };
+
+/** A client's side of `/api/v1/ws/terminal/{id}`. @throws AppError for one that can't have a terminal */
+export function serveTerminal(
+  peer: Peer,
+  environmentId: string,
+  request: TerminalRequest,
+  deps: TerminalDeps,
+): Channel {
+  const environment = deps.environments.find(peer.actor, environmentId);
+  if (!environment) throw notFound("Environment");
+  if (isSettled(environment.status) ? environment.status !== "running" : environment.status === "stopping") {
+    throw new AppError("invalid", environment.message ?? `Environment is ${environment.status}`);
+  }
+  const terminal = new TerminalSocket(peer, environment, request, deps);
+  terminal.begin();
+  return terminal;
+}
+
+/** One client of a terminal, through waiting for its environment, restarts of it, and lost shells. */
+class TerminalSocket implements Channel, Viewer {
+  readonly #peer: Peer;
+  readonly #deps: TerminalDeps;
+  readonly #request: TerminalRequest;
+  readonly #clientId: string;
+  readonly #environment: SocketEnvironment;
+  readonly #unwatch: () => void;
+  readonly #input: HeldInput;
+  #attachment: Attachment | null = null;
+  /** Counts the attempts to attach: what an overtaken one brings is let go. */
+  #attempt = 0;
+  #isOpening = false;
+  #retryTimer: Timer | undefined;
+  /** What was sent while the terminal was being opened. */
+  #early: (() => void)[] = [];
+  #earlyBytes = 0;
+  #size: TerminalSize | null;
+  #resizeTimer: Timer | undefined;
+  #ackTimer: Timer | undefined;
+  #isClosed = false;
+
+  constructor(peer: Peer, environment: SocketEnvironment, request: TerminalRequest, deps: TerminalDeps) {
+    this.#peer = peer;
+    this.#deps = deps;
+    this.#request = request;
+    this.#clientId = request.clientId ?? newId();
+    this.#environment = { ...environment };
+    this.#size = request.size;
+    this.#unwatch = deps.environments.watch(environment.id, (change) => this.#follow(change));
+    this.#input = new HeldInput({
+      messages: peer.messages,
+      write: (bytes) => this.#attachment?.write(bytes),
+      flows: () => this.#attachment?.inputFlows ?? false,
+      onLimit: (isOver) => (isOver ? peer.overLimit() : peer.underLimit()),
+    });
+  }
+
+  begin(): void {
+    if (this.#environment.status === "running") {
+      void this.#open({ first: true });
+      return;
+    }
+    this.#welcome(null);
+    this.#tellWaiting();
+    this.#tellStatus(Date.now());
+  }
+
+  message(message: unknown): void {
+    const frame = parseTerminalFrame(message);
+    switch (frame?.type) {
+      case "input":
+        this.#type(Buffer.from(frame.data), frame.seq);
+        return;
+      case "resize":
+        this.#resize({ cols: frame.cols, rows: frame.rows });
+        return;
+      case "ack":
+        if (this.#attachment?.acknowledge(frame.offset) === false) {
+          this.#peer.complain("Acknowledged more than was sent");
+        }
+        return;
+      case undefined:
+        this.#peer.complain("Invalid message: input, resize, ack or ping with their fields are expected");
+    }
+  }
+
+  binary(frame: Uint8Array): void {
+    this.#type(frame, undefined);
+  }
+
+  drain(): void {
+    this.#attachment?.pump();
+  }
+
+  closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#unwatch();
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#resizeTimer);
+    clearTimeout(this.#ackTimer);
+    this.#leave();
+  }
+
+  // What the session tells its viewer.
+
+  get unsentBytes(): number {
+    return this.#peer.unsentBytes;
+  }
+
+  output(bytes: Uint8Array, offset: number): void {
+    if (this.#peer.speaksBinary) this.#peer.sendBinary(bytes);
+    else this.#peer.sendText(outputMessage(bytes, offset));
+  }
+
+  gap(bytes: number, offset: number, restore: string): void {
+    this.#peer.send(gapMessage(bytes, offset, restore));
+  }
+
+  resized(size: TerminalSize): void {
+    this.#peer.send(sizeMessage(size));
+  }
+
+  exited(code: number | null): void {
+    this.#leave();
+    // The shells of an environment that restarts end too; the socket waits for the next one.
+    if (!this.#isRunning()) return;
+    if (code === null) {
+      this.#peer.send({ type: "info", message: "The terminal was lost. A new one is being opened." });
+      void this.#open({ first: false });
+      return;
+    }
+    this.#peer.send({ type: "exit", code });
+    this.#peer.close(CLOSE.normal, "Shell exited");
+  }
+
+  displaced(): void {
+    this.#peer.close(CLOSE.normal, "Resumed on another connection");
+  }
+
+  inputFlows(): void {
+    this.#input.run();
+  }
+
+  // Opening.
+
+  async #open({ first, failures = 0 }: { first: boolean; failures?: number }): Promise<void> {
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    this.#isOpening = true;
+    try {
+      const attached = await this.#deps.hub.attach(this.#environment.id, {
+        sessionId: first ? this.#request.sessionId : null,
+        offset: first ? this.#request.offset : null,
+        clientId: this.#clientId,
+        size: this.#size,
+        readOnly: this.#request.readOnly,
+        text: !this.#peer.speaksBinary,
+        acknowledges: this.#peer.speaksBinary,
+        viewer: this,
+      });
+      if (attempt === this.#attempt && !this.#isClosed) this.#take(attached);
+      else letGo(attached);
+    } catch (error) {
+      if (attempt === this.#attempt && !this.#isClosed) this.#openFailed(error, first, failures + 1);
+    }
+  }
+
+  #take(attached: Attached): void {
+    this.#isOpening = false;
+    this.#attachment = attached.attachment;
+    this.#welcome(attached);
+    attached.attachment.start();
+    const early = this.#early;
+    this.#early = [];
+    this.#earlyBytes = 0;
+    for (const message of early) message();
+  }
+
+  #openFailed(error: unknown, first: boolean, failures: number): void {
+    const mayPass = error instanceof RuntimeUnreachable || error instanceof RuntimeRejected;
+    if (!mayPass) {
+      this.#peer.fail(error);
+      return;
+    }
+    if (failures >= OPEN_ATTEMPTS) {
+      this.#deps.log.warn("a terminal could not be opened", { environment: this.#environment.id, error });
+      this.#peer.fail(new AppError("unavailable", "The terminal can't be opened now"));
+      return;
+    }
+    if (first && failures === 1) this.#welcome(null);
+    this.#retryTimer = setTimeout(
+      () => {
+        if (this.#isRunning()) void this.#open({ first, failures });
+        else this.#isOpening = false;
+      },
+      backoffMs(OPEN_BACKOFF, failures),
+    );
+  }
+
+  #isRunning(): boolean {
+    return (
+      this.#deps.environments.find(this.#peer.actor, this.#environment.id)?.status === "running" &&
+      !this.#isClosed
+    );
+  }
+
+  /** Lets go of the session, with what was typed into it. */
+  #leave(): void {
+    this.#attempt += 1;
+    this.#isOpening = false;
+    this.#input.flush();
+    this.#attachment?.detach();
+    this.#attachment = null;
+  }
+
+  // The environment's life.
+
+  #follow(change: SocketStatusChange): void {
+    const { status: previous } = this.#environment;
+    Object.assign(this.#environment, {
+      status: change.status,
+      message: change.message,
+      progress: change.progress,
+      installationCompleted: change.installationCompleted,
+    });
+    this.#tellStatus(change.atMs);
+    switch (change.status) {
+      case "running":
+        if (previous === "running") return;
+        clearTimeout(this.#retryTimer);
+        this.#leave();
+        void this.#open({ first: false });
+        return;
+      case "stopping":
+      case "stopped":
+      case "terminated":
+        this.#peer.close(CLOSE.normal, "Environment stopped");
+        return;
+      case "error":
+        this.#peer.fail(new AppError("invalid", change.message ?? "Environment failed"));
+        return;
+      case "creating":
+      case "provisioning":
+      case "installing":
+      case "configuring":
+      case "restarting":
+        return;
+    }
+  }
+
+  #welcome(attached: Attached | null): void {
+    const { id, name, template, status, installationCompleted } = this.#environment;
+    this.#peer.send({
+      type: "welcome",
+      message: `Connected to ${name}`,
+      environment: {
+        id,
+        name,
+        template,
+        status,
+        installation_completed: installationCompleted,
+        pty_enabled: attached !== null,
+      },
+      ...(attached ? sessionFields(attached.session, attached.attachment, attached) : {}),
+    });
+  }
+
+  #tellStatus(atMs: number): void {
+    const { id, status, message, progress } = this.#environment;
+    const timestamp = new Date(atMs).toISOString();
+    this.#peer.send({ type: "status_update", environment_id: id, status, message, progress, timestamp });
+  }
+
+  #tellWaiting(): void {
+    const { status } = this.#environment;
+    const message =
+      status === "installing"
+        ? "Environment is still installing. Terminal will be available once installation completes."
+        : `Environment is ${status}. Terminal will be available once it is running.`;
+    this.#peer.send({ type: "info", message });
+  }
+
+  // What the client sends.
+
+  #type(bytes: Uint8Array, seq: number | undefined): void {
+    if (this.#request.readOnly) {
+      this.#peer.complain("This connection can only view the terminal");
+      return;
+    }
+    if (this.#attachment === null) {
+      this.#typeEarly(bytes, seq);
+      return;
+    }
+    if (this.#input.heldBytes + bytes.length > SOCKET_LIMITS.heldBackBytes) {
+      this.#refuseMore();
+      return;
+    }
+    switch (this.#attachment.admit(bytes.length, seq)) {
+      case "taken":
+        this.#input.push(bytes);
+        this.#acknowledgeSoon(seq);
+        return;
+      case "repeated":
+        this.#acknowledgeSoon(seq);
+        return;
+      case "skipped":
+        this.#peer.complain(`Input ${seq} was not taken: the next one is ${this.#attachment.input.seq + 1}`);
+        return;
+      case "refused":
+        this.#refuseMore();
+    }
+  }
+
+  #typeEarly(bytes: Uint8Array, seq: number | undefined): void {
+    if (!this.#isOpening) {
+      this.#tellWaiting();
+      return;
+    }
+    const kept = new Uint8Array(bytes);
+    this.#earlyBytes += kept.length + 64;
+    if (this.#earlyBytes > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
+    else this.#early.push(() => this.#type(kept, seq));
+  }
+
+  #refuseMore(): void {
+    this.#peer.fail(new AppError("too_large", "Too much input is held back"));
+  }
+
+  /** Says how far input has been taken, for clients that may have to send it again. */
+  #acknowledgeSoon(seq: number | undefined): void {
+    if (seq === undefined && !this.#peer.speaksBinary) return;
+    this.#ackTimer ??= setTimeout(() => {
+      this.#ackTimer = undefined;
+      const input = this.#attachment?.input;
+      if (input) this.#peer.send({ type: "input_ack", seq: input.seq, offset: input.bytes });
+    }, SOCKET_LIMITS.acknowledgeEveryMs);
+  }
+
+  /** The first is applied at once, of those that follow closely the last. */
+  #resize(size: TerminalSize): void {
+    this.#size = size;
+    if (this.#resizeTimer !== undefined) return;
+    this.#attachment?.resize(size);
+    this.#resizeTimer = setTimeout(() => {
+      this.#resizeTimer = undefined;
+      if (this.#size && this.#size !== size) this.#resize(this.#size);
+    }, SOCKET_LIMITS.resizeEveryMs);
+  }
+}
+
+/** Nobody is there any more to take it: a shell that was begun for this alone ends. */
+function letGo({ session, attachment, resumed }: Attached): void {
+  attachment.detach();
+  if (!resumed) session.kill();
+}

@@ -1,0 +1,229 @@
+import { AppError, notFound } from "../errors.ts";
+import { newId } from "../lib/ids.ts";
+import type { Pty, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
+import type { Attachment, Viewer } from "./attachment.ts";
+import { TERMINAL_LIMITS } from "./limits.ts";
+import { Session } from "./session.ts";
+
+export interface HubOptions {
+  /** A shell in a running environment. */
+  open(environmentId: string, options: TerminalOptions): Promise<Pty>;
+  /** Someone typed in an environment or something was printed; at most once a second for each session. */
+  onActivity?(environmentId: string): void;
+  /** For metrics. */
+  onBytes?(direction: "input" | "output", bytes: number): void;
+  now?: () => number;
+}
+
+export interface AttachRequest {
+  /** The session to take up again or to join; a new one begins without it, or when it is gone. */
+  sessionId: string | null;
+  /** Offset of the first byte the client has not seen; null: all that there is. */
+  offset: number | null;
+  clientId: string;
+  size: TerminalSize | null;
+  /** Can't type, and never begins a session. */
+  readOnly: boolean;
+  text: boolean;
+  acknowledges: boolean;
+  viewer: Viewer;
+}
+
+export interface Attached {
+  session: Session;
+  attachment: Attachment;
+  /** Whether it is the session that was asked for. */
+  resumed: boolean;
+  /** For a client that begins in the middle: what sets its terminal right before the first byte. */
+  restore: string | null;
+}
+
+export interface SessionInfo {
+  id: string;
+  /** As the shell or a program has set it; else null. */
+  title: string | null;
+  /** What runs in the foreground; null: nothing but the shell, or not known. */
+  command: string | null;
+  size: TerminalSize;
+  attached: number;
+  createdAt: number;
+}
+
+const DEFAULT_SIZE: TerminalSize = { cols: 80, rows: 24 };
+
+interface Room {
+  sessions: Map<string, Session>;
+  /** Shells that are being started. */
+  opening: number;
+  /** Counts the times that all sessions were ended: what was being started then is ended too. */
+  epoch: number;
+}
+
+/** All terminal sessions, by environment. */
+export class TerminalHub {
+  readonly #options: HubOptions;
+  readonly #now: () => number;
+  readonly #rooms = new Map<string, Room>();
+  #timer: Timer | undefined;
+
+  constructor(options: HubOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Begins to look for sessions that nobody needs any more. */
+  start(): void {
+    this.#timer ??= setInterval(() => void this.sweep(), TERMINAL_LIMITS.idleCheckMs);
+    this.#timer.unref();
+  }
+
+  /** How many shells run. */
+  get size(): number {
+    let size = 0;
+    for (const room of this.#rooms.values()) size += running(room).length;
+    return size;
+  }
+
+  /**
+   * Takes up a session or begins one. Output is given from `attachment.start()` on.
+   *
+   * @throws AppError when there are too many, or for a viewer whose session is gone; what `open` throws
+   */
+  async attach(environmentId: string, request: AttachRequest): Promise<Attached> {
+    const { sessionId } = request;
+    const found = sessionId === null ? undefined : this.#rooms.get(environmentId)?.sessions.get(sessionId);
+    if (!found && request.readOnly) throw notFound("Terminal session");
+    const session = found ?? (await this.#begin(environmentId, request.size ?? DEFAULT_SIZE));
+    const { start } = session.ring;
+    const offset = found ? (request.offset ?? start) : 0;
+    const isInTheMiddle = found !== undefined && request.offset === null && start > 0;
+    return {
+      session,
+      attachment: session.attach({ ...request, offset }),
+      resumed: found !== undefined,
+      restore: isInTheMiddle ? session.screen.restoreAt(start) : null,
+    };
+  }
+
+  /** Sessions whose shell runs, newest first. */
+  async list(environmentId: string): Promise<SessionInfo[]> {
+    const room = this.#rooms.get(environmentId);
+    const sessions = room ? running(room).reverse() : [];
+    return await Promise.all(
+      sessions.map(async (session) => ({
+        id: session.id,
+        title: session.screen.title,
+        command: (await session.jobs().catch(() => null))?.foreground ?? null,
+        size: session.size,
+        attached: session.attached,
+        createdAt: session.createdAt,
+      })),
+    );
+  }
+
+  /** Ends one session and what runs in it. @throws AppError when there is none */
+  end(environmentId: string, sessionId: string): void {
+    const session = this.#rooms.get(environmentId)?.sessions.get(sessionId);
+    if (!session || session.exit !== null) throw notFound("Terminal session");
+    session.kill();
+  }
+
+  /** Ends all sessions of an environment: it stops, or is no more. */
+  endAll(environmentId: string): void {
+    const room = this.#rooms.get(environmentId);
+    if (!room) return;
+    room.epoch += 1;
+    for (const session of room.sessions.values()) session.kill();
+    room.sessions.clear();
+    this.#forgetEmpty(environmentId, room);
+  }
+
+  /** Ends everything: the server stops. */
+  close(): void {
+    clearInterval(this.#timer);
+    for (const environmentId of [...this.#rooms.keys()]) this.endAll(environmentId);
+  }
+
+  /** Ends what nobody looks at and nothing runs in; called by the timer. */
+  async sweep(): Promise<void> {
+    const now = this.#now();
+    for (const [environmentId, room] of [...this.#rooms]) {
+      for (const session of [...room.sessions.values()]) {
+        if (session.detachedAt === null) continue;
+        const detachedMs = now - session.detachedAt;
+        if (session.exit !== null) {
+          if (session.attached === 0 && detachedMs >= TERMINAL_LIMITS.farewellMs)
+            room.sessions.delete(session.id);
+        } else if (detachedMs >= TERMINAL_LIMITS.idleGraceMs && (await isIdle(session))) session.kill();
+      }
+      this.#forgetEmpty(environmentId, room);
+    }
+  }
+
+  async #begin(environmentId: string, size: TerminalSize): Promise<Session> {
+    const room = this.#room(environmentId);
+    makeRoom(room);
+    const { epoch } = room;
+    const session = new Session({
+      id: newId(),
+      environmentId,
+      size,
+      now: this.#now,
+      onActivity: () => this.#options.onActivity?.(environmentId),
+      onBytes: (direction, bytes) => this.#options.onBytes?.(direction, bytes),
+    });
+    room.opening += 1;
+    try {
+      await session.start((options) => this.#options.open(environmentId, options));
+      if (room.epoch !== epoch) {
+        session.kill();
+        throw new AppError("unavailable", "The environment has stopped");
+      }
+      room.sessions.set(session.id, session);
+    } finally {
+      room.opening -= 1;
+      this.#forgetEmpty(environmentId, room);
+    }
+    return session;
+  }
+
+  #room(environmentId: string): Room {
+    const room = this.#rooms.get(environmentId) ?? { sessions: new Map(), opening: 0, epoch: 0 };
+    this.#rooms.set(environmentId, room);
+    return room;
+  }
+
+  #forgetEmpty(environmentId: string, room: Room): void {
+    if (room.sessions.size === 0 && room.opening === 0) this.#rooms.delete(environmentId);
+  }
+}
+
+/** Too many: one that has ended goes, else the one that has been detached longest. @throws AppError */
+function makeRoom(room: Room): void {
+  if (room.sessions.size + room.opening < TERMINAL_LIMITS.sessionsPerEnvironment) return;
+  let oldest: Session | undefined;
+  for (const session of room.sessions.values()) {
+    if (session.attached > 0 || session.detachedAt === null) continue;
+    if (!oldest || rank(session) < rank(oldest)) oldest = session;
+  }
+  if (!oldest) {
+    const most = TERMINAL_LIMITS.sessionsPerEnvironment;
+    throw new AppError("conflict", `No more than ${most} terminals can be open in an environment`);
+  }
+  oldest.kill();
+  room.sessions.delete(oldest.id);
+}
+
+function rank(session: Session): number {
+  return session.exit !== null ? Number.NEGATIVE_INFINITY : (session.detachedAt ?? 0);
+}
+
+function running(room: Room): Session[] {
+  return [...room.sessions.values()].filter((session) => session.exit === null);
+}
+
+/** Where it can't be known whether something runs in it, a session is kept. */
+async function isIdle(session: Session): Promise<boolean> {
+  const jobs = await session.jobs().catch(() => null);
+  return jobs?.count === 0 && session.detachedAt !== null;
+}

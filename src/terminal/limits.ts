@@ -1,0 +1,51 @@
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+
+/** Every limit of terminals. What bounds a connection as such is in sockets/limits.ts. */
+export const TERMINAL_LIMITS = {
+  sessionsPerEnvironment: 16,
+  /** A detached session with nothing but its shell ends after this … */
+  idleGraceMs: 10 * MINUTE,
+  /** … and whether it is one is looked at this often. */
+  idleCheckMs: MINUTE,
+  /** An ended session whose last output has reached nobody can be resumed for this long. */
+  farewellMs: MINUTE,
+  /** How long a killed shell may take to be gone before it is given up. */
+  killMs: 5 * SECOND,
+
+  scrollbackBytes: MIB,
+  /** Input of all clients that has been taken and waits for the far side or for its client's limits. */
+  waitingInputBytes: 16 * MIB,
+  /** Clients whose place in the input is remembered; the longest unused are forgotten. */
+  inputStreams: 64,
+
+  /** What one frame of output carries at most. */
+  frameBytes: 64 * KIB,
+  minFrameBytes: 8 * KIB,
+  /** A socket that holds back more than this is sent nothing until it has drained. */
+  unsentBytes: 256 * KIB,
+  /** How far a reader may be behind before it counts as held up; less for a slow one, see credit.ts. */
+  backlogBytes: 256 * KIB,
+  minBacklogBytes: 32 * KIB,
+
+  /** What may be on the way to an acknowledging client … */
+  windowBytes: 256 * KIB,
+  /** … at first, and at least. */
+  initialWindowBytes: 64 * KIB,
+  minWindowBytes: 32 * KIB,
+  /** How long output may wait between us and a slow client, so that Ctrl-C is seen at once. */
+  queueTargetMs: 25,
+  /** How often the way's own delay is measured anew. */
+  delayProbeMs: 30 * SECOND,
+  /** A full window without any acknowledgement for this long grows. */
+  stallMs: SECOND,
+
+  maxCols: 1000,
+  maxRows: 1000,
+  titleCharacters: 256,
+  activityEveryMs: SECOND,
+} as const;
+
+export type TerminalLimits = { readonly [K in keyof typeof TERMINAL_LIMITS]: number };

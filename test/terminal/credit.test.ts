@@ -1,0 +1,125 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { Credit } from "../../src/terminal/credit.ts";
+
+const KIB = 1024;
+
+/**
+ * A link with a bottleneck: sends as much as the credit allows, for `seconds`, and says how old a byte is
+ * when it is acknowledged, and how many came through.
+ */
+function flood({ bytesPerMs, delayMs, ackBytes = 1, seconds = 20 }: Link) {
+  let now = 0;
+  const credit = new Credit(0, () => now);
+  let sent = 0;
+  let freeAt = 0;
+  let pending = 0;
+  const acks: { at: number; offset: number; age: number }[] = [];
+  const ages: number[] = [];
+  while (now < seconds * 1000) {
+    while (credit.room > 0) {
+      const frame = Math.min(credit.room, credit.frameBytes);
+      sent += frame;
+      credit.sent(sent);
+      freeAt = Math.max(freeAt, now) + frame / bytesPerMs;
+      pending += frame;
+      if (pending >= ackBytes) {
+        acks.push({ at: freeAt + delayMs, offset: sent, age: freeAt + delayMs - now });
+        pending = 0;
+      }
+    }
+    const ack = acks.shift();
+    if (!ack) {
+      now += 1000;
+      credit.grow();
+      continue;
+    }
+    now = Math.max(now, ack.at);
+    ages.push(ack.age);
+    credit.acknowledge(ack.offset);
+  }
+  const settled = ages.slice(Math.floor(ages.length / 4)).sort((a, b) => a - b);
+  return { p95Ms: settled[Math.floor(settled.length * 0.95)] ?? Number.NaN, bytesPerMs: sent / now };
+}
+
+interface Link {
+  bytesPerMs: number;
+  delayMs: number;
+  ackBytes?: number;
+  seconds?: number;
+}
+
+describe("on the way to a client", () => {
+  test("that reads 1 MB/s there is less than 100 ms of output, and it is kept busy", () => {
+    const { p95Ms, bytesPerMs } = flood({ bytesPerMs: 1000, delayMs: 1 });
+    expect(p95Ms).toBeLessThan(100);
+    expect(bytesPerMs).toBeGreaterThan(950);
+  });
+
+  test("there is never more than 256 KiB, and a fast one gets nearly that", () => {
+    let now = 0;
+    const credit = new Credit(0, () => now);
+    let sent = 0;
+    let most = 0;
+    for (let round = 0; round < 50; round++) {
+      const began = sent;
+      while (credit.room > 0) {
+        sent += credit.room;
+        credit.sent(sent);
+      }
+      most = Math.max(most, sent - began);
+      now += 1;
+      credit.acknowledge(sent);
+    }
+    expect(most).toBe(256 * KIB);
+  });
+
+  test("far away and fast there is a whole window", () => {
+    const { bytesPerMs } = flood({ bytesPerMs: 10_000, delayMs: 200 });
+    // 256 KiB every 200 ms is what the limit allows.
+    expect(bytesPerMs).toBeGreaterThan((0.8 * 256 * KIB) / 200);
+  });
+
+  test.each([16, 64, 128])("that acknowledges every %i KiB output never stands still", (kib) => {
+    const { bytesPerMs } = flood({ bytesPerMs: 1000, delayMs: 1, ackBytes: kib * KIB });
+    expect(bytesPerMs).toBeGreaterThan(850);
+  });
+});
+
+test("room is the window without what was sent and not acknowledged, whatever is skipped", () => {
+  const step = fc.oneof(
+    fc.record({ send: fc.integer({ min: 1, max: 5000 }) }),
+    fc.record({ skip: fc.integer({ min: 1, max: 5000 }) }),
+    fc.record({ acknowledge: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const credit = new Credit(0, () => 0);
+      // Every byte that was really sent, by its end, until it is acknowledged.
+      let outstanding: { end: number; bytes: number }[] = [];
+      let sent = 0;
+      let acknowledged = 0;
+      for (const each of steps) {
+        if ("send" in each) {
+          const bytes = Math.min(each.send, credit.room);
+          if (bytes === 0) continue;
+          sent += bytes;
+          credit.sent(sent);
+          outstanding.push({ end: sent, bytes });
+        } else if ("skip" in each) {
+          sent += each.skip;
+          credit.skipped(sent);
+        } else {
+          const ends = outstanding.map((frame) => frame.end);
+          const offset = ends[Math.floor(each.acknowledge * (ends.length - 1))] ?? sent;
+          expect(credit.acknowledge(offset)).toBe(true);
+          acknowledged = Math.max(acknowledged, offset);
+          outstanding = outstanding.filter((frame) => frame.end > acknowledged);
+        }
+        const onTheWay = outstanding.reduce((sum, frame) => sum + frame.bytes, 0);
+        expect(credit.room).toBe(Math.max(0, credit.windowBytes - onTheWay));
+      }
+      expect(credit.acknowledge(sent + 1)).toBe(false);
+    }),
+  );
+});

@@ -1,0 +1,319 @@
+import { describe, expect, test } from "bun:test";
+import { AppError } from "../../src/errors.ts";
+import type { Pty, TerminalOptions } from "../../src/runtime/runtime.ts";
+import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
+import { ScriptedPty } from "./ptys.ts";
+import { RecordingViewer } from "./viewers.ts";
+
+const MINUTE = 60_000;
+let clients = 0;
+
+function request(changes: Partial<AttachRequest> = {}): AttachRequest {
+  return {
+    sessionId: null,
+    offset: null,
+    clientId: `client-${++clients}`,
+    size: null,
+    readOnly: false,
+    text: false,
+    acknowledges: false,
+    viewer: new RecordingViewer(),
+    ...changes,
+  };
+}
+
+function setUp({ open }: { open?: (options: TerminalOptions) => Promise<Pty> } = {}) {
+  const ptys: ScriptedPty[] = [];
+  const clock = { now: 1_000_000 };
+  const activity: string[] = [];
+  const hub = new TerminalHub({
+    open: async (_environmentId, options) => {
+      if (open) return await open(options);
+      const pty = new ScriptedPty(options);
+      ptys.push(pty);
+      return pty;
+    },
+    onActivity: (environmentId) => activity.push(environmentId),
+    now: () => clock.now,
+  });
+  async function attach(changes: Partial<AttachRequest> = {}, environmentId = "env") {
+    const viewer = new RecordingViewer();
+    const attached = await hub.attach(environmentId, request({ viewer, ...changes }));
+    viewer.attachment = attached.attachment;
+    attached.attachment.start();
+    return { ...attached, viewer };
+  }
+  const pty = (n = 0) => {
+    const found = ptys[n];
+    if (!found) throw new Error(`there is no PTY ${n}`);
+    return found;
+  };
+  return { hub, ptys, pty, clock, activity, attach };
+}
+
+describe("a session", () => {
+  test("gives what it prints, takes what is typed, and tells its exit after its last output", async () => {
+    const { attach, pty } = setUp();
+    const { attachment, viewer } = await attach({ size: { cols: 100, rows: 30 } });
+    pty().print("hello ");
+    expect(attachment.admit(3)).toBe("taken");
+    attachment.write(Buffer.from("ls\r"));
+    pty().print("bye");
+    pty().options.onExit(3);
+    expect(viewer.text).toBe("hello bye");
+    expect(pty().typed).toBe("ls\r");
+    expect(pty().sizes).toEqual([{ cols: 100, rows: 30 }]);
+    expect(viewer.exitCode).toBe(3);
+  });
+
+  test("is resumed at exactly the next byte", async () => {
+    const { attach, pty } = setUp();
+    const first = await attach();
+    pty().print("0123456789");
+    first.attachment.detach();
+    pty().print("abc");
+    const second = await attach({ sessionId: first.session.id, offset: 10 });
+    expect(second).toMatchObject({ resumed: true, restore: null });
+    expect(second.viewer.text).toBe("abc");
+    const third = await attach({ sessionId: first.session.id });
+    expect(third.viewer.text).toBe("0123456789abc");
+  });
+
+  test("says how many bytes are gone, what modes they left, and goes on with what there is", async () => {
+    const { attach, pty } = setUp();
+    const { attachment, session } = await attach();
+    attachment.detach();
+    pty().print("\x1b[?1049h\x1b[?2004h");
+    for (let n = 0; n < 20; n++) pty().print(new Uint8Array(100_000).fill(65 + n));
+    const start = session.ring.end - 1024 * 1024;
+
+    const late = await attach({ sessionId: session.id, offset: 5 });
+    expect(late.viewer.gaps).toEqual([
+      { bytes: start - 5, offset: start, restore: "\x18\x1b[!p\x1b[?1049h\x1b[?2004h" },
+    ]);
+    expect(late.viewer.bytes.length).toBe(1024 * 1024);
+
+    const fresh = await attach({ sessionId: session.id });
+    expect(fresh.viewer.gaps).toEqual([]);
+    expect(fresh.restore).toBe("\x18\x1b[!p\x1b[?1049h\x1b[?2004h");
+  });
+
+  test("that is gone is not resumed: a new one begins, and a viewer is refused", async () => {
+    const { attach } = setUp();
+    const attached = await attach({ sessionId: "0123", offset: 77 });
+    expect(attached.resumed).toBe(false);
+    expect(attached.attachment.offset).toBe(0);
+    await expect(attach({ sessionId: "0123", readOnly: true })).rejects.toThrow("Terminal session not found");
+    await expect(attach({ readOnly: true })).rejects.toThrow("Terminal session not found");
+    await expect(attach({ sessionId: attached.session.id, readOnly: true }, "other")).rejects.toThrow(
+      "not found",
+    );
+  });
+
+  test("that ended while its client was away can be resumed for its last output for a minute", async () => {
+    const { attach, pty, hub, clock } = setUp();
+    const { attachment, session } = await attach();
+    pty().print("seen ");
+    attachment.detach();
+    pty().print("unseen");
+    pty().options.onExit(0);
+    expect(await hub.list("env")).toEqual([]);
+
+    const again = await attach({ sessionId: session.id, offset: 5 });
+    expect(again.viewer.text).toBe("unseen");
+    expect(again.viewer.exitCode).toBe(0);
+
+    clock.now += MINUTE;
+    await hub.sweep();
+    expect((await attach({ sessionId: session.id, offset: 5 })).resumed).toBe(false);
+  });
+
+  test("displaces the connection that the same client still seems to have", async () => {
+    const { attach, pty } = setUp();
+    const old = await attach({ clientId: "phone" });
+    expect(old.attachment.admit(1, 1)).toBe("taken");
+    old.attachment.write(Buffer.from("a"));
+    const anew = await attach({ clientId: "phone", sessionId: old.session.id, offset: 0 });
+    expect(old.viewer.wasDisplaced).toBe(true);
+    expect(old.session.attached).toBe(1);
+    expect(anew.attachment.input).toEqual({ seq: 1, bytes: 1 });
+    pty().print("x");
+    expect(old.viewer.text).toBe("");
+    expect(anew.viewer.text).toBe("x");
+  });
+
+  test("takes numbered input once and in order", async () => {
+    const { attach, pty } = setUp();
+    const { attachment } = await attach();
+    const results = [1, 2, 2, 1, 4, 3, 4].map((seq) => {
+      const result = attachment.admit(1, seq);
+      if (result === "taken") attachment.write(Buffer.from(String(seq)));
+      return result;
+    });
+    expect(results).toEqual(["taken", "taken", "repeated", "repeated", "skipped", "taken", "taken"]);
+    expect(pty().typed).toBe("1234");
+  });
+
+  test("keeps input in order while the far side is held up, and refuses more than a limit", async () => {
+    const { attach, pty } = setUp();
+    const { attachment, viewer } = await attach();
+    pty().takesInput = false;
+    const type = (text: string) => {
+      const result = attachment.admit(text.length);
+      if (result === "taken") attachment.write(Buffer.from(text));
+      return result;
+    };
+    type("a");
+    expect(attachment.inputFlows).toBe(false);
+    type("b");
+    type("c");
+    expect(pty().typed).toBe("a");
+    for (let n = 0; n < 15; n++) expect(type("x".repeat(1024 * 1024))).toBe("taken");
+    expect(type("x".repeat(1024 * 1024))).toBe("refused");
+    pty().drain();
+    expect(pty().typed.slice(0, 4)).toBe("abcx");
+    expect(viewer.timesInputFlowed).toBe(1);
+    expect(type("x".repeat(1024 * 1024))).toBe("taken");
+    expect(pty().typed.length).toBe(16 * 1024 * 1024 + 3);
+  });
+
+  test("is as large as who last typed or changed its own size has it; viewers decide nothing", async () => {
+    const { attach, pty } = setUp();
+    const laptop = await attach({ size: { cols: 120, rows: 40 } });
+    const { id } = laptop.session;
+    const phone = await attach({ sessionId: id, size: { cols: 40, rows: 20 } });
+    const tv = await attach({ sessionId: id, size: { cols: 300, rows: 90 }, readOnly: true });
+    laptop.attachment.admit(1);
+    laptop.attachment.write(Buffer.from("l"));
+    tv.attachment.resize({ cols: 301, rows: 90 });
+    phone.attachment.resize({ cols: 41, rows: 20 });
+    expect(pty().sizes).toEqual([
+      { cols: 120, rows: 40 },
+      { cols: 40, rows: 20 },
+      { cols: 120, rows: 40 },
+      { cols: 41, rows: 20 },
+    ]);
+    expect(tv.viewer.sizes).toEqual([
+      { cols: 120, rows: 40 },
+      { cols: 41, rows: 20 },
+    ]);
+    expect(tv.attachment.admit(1)).toBe("refused");
+  });
+
+  test("tells of activity in both directions, at most once a second", async () => {
+    const { attach, pty, activity, clock } = setUp();
+    const { attachment } = await attach();
+    pty().print("a");
+    pty().print("b");
+    expect(activity).toEqual(["env"]);
+    clock.now += 1000;
+    attachment.admit(1);
+    attachment.write(Buffer.from("c"));
+    expect(activity).toEqual(["env", "env"]);
+  });
+});
+
+describe("sessions of an environment", () => {
+  test("are listed, newest first, with title, command, size and viewers", async () => {
+    const { hub, attach, pty, clock } = setUp();
+    const first = await attach({ size: { cols: 80, rows: 24 } });
+    clock.now += 5;
+    const second = await attach();
+    pty(0).print("\x1b]0;notes\x07");
+    pty(1).running = { foreground: "make", count: 3 };
+    second.attachment.detach();
+    const size = { cols: 80, rows: 24 };
+    expect(await hub.list("env")).toEqual([
+      { id: second.session.id, title: null, command: "make", size, attached: 0, createdAt: 1_000_005 },
+      { id: first.session.id, title: "notes", command: null, size, attached: 1, createdAt: 1_000_000 },
+    ]);
+    expect(await hub.list("other")).toEqual([]);
+  });
+
+  test("end one by one or all at once", async () => {
+    const { hub, attach, ptys } = setUp();
+    const [one, two] = [await attach(), await attach()];
+    const other = await attach({}, "other");
+    hub.end("env", one.session.id);
+    expect(one.viewer.exitCode).toBe(129);
+    expect(() => hub.end("env", one.session.id)).toThrow("Terminal session not found");
+    expect(() => hub.end("env", other.session.id)).toThrow("Terminal session not found");
+    hub.endAll("env");
+    expect(two.viewer.exitCode).toBe(129);
+    expect(ptys.map((pty) => pty.isKilled)).toEqual([true, true, false]);
+    expect(hub.size).toBe(1);
+  });
+
+  test("are at most 16: the one detached longest makes room, else the new one is refused", async () => {
+    const { attach, pty, clock } = setUp();
+    const all = [];
+    for (let n = 0; n < 16; n++) all.push(await attach());
+    await expect(attach()).rejects.toThrow("No more than 16 terminals");
+    clock.now += 10;
+    all[7]?.attachment.detach();
+    clock.now += 10;
+    all[3]?.attachment.detach();
+    await attach();
+    expect([pty(7).isKilled, pty(3).isKilled]).toEqual([true, false]);
+  });
+
+  test("that are being started count too", async () => {
+    const held = Promise.withResolvers<void>();
+    const { hub } = setUp({
+      open: async (options) => {
+        await held.promise;
+        return new ScriptedPty(options);
+      },
+    });
+    const starting = Array.from({ length: 16 }, () => hub.attach("env", request()));
+    await expect(hub.attach("env", request())).rejects.toThrow("No more than 16 terminals");
+    held.resolve();
+    await Promise.all(starting);
+    expect(hub.size).toBe(16);
+  });
+
+  test("that were being started when the environment stopped end at once", async () => {
+    const held = Promise.withResolvers<void>();
+    const started: ScriptedPty[] = [];
+    const { hub } = setUp({
+      open: async (options) => {
+        await held.promise;
+        const pty = new ScriptedPty(options);
+        started.push(pty);
+        return pty;
+      },
+    });
+    const attaching = hub.attach("env", request());
+    hub.endAll("env");
+    held.resolve();
+    await expect(attaching).rejects.toThrow(AppError);
+    expect(started.map((pty) => pty.isKilled)).toEqual([true]);
+    expect(hub.size).toBe(0);
+  });
+
+  test("leave nothing behind when they can't be started", async () => {
+    const { hub } = setUp({ open: () => Promise.reject(new Error("no PTY")) });
+    for (let n = 0; n < 20; n++) await expect(hub.attach("env", request())).rejects.toThrow("no PTY");
+  });
+
+  test("end ten minutes after everyone left, but for those with a running job", async () => {
+    const { hub, attach, pty, clock } = setUp();
+    const idle = await attach();
+    const busy = await attach();
+    const unknown = await attach();
+    const watched = await attach();
+    pty(1).running = { foreground: null, count: 1 };
+    pty(2).running = null;
+    for (const each of [idle, busy, unknown]) each.attachment.detach();
+    clock.now += 10 * MINUTE - 1;
+    await hub.sweep();
+    expect([0, 1, 2, 3].map((n) => pty(n).isKilled)).toEqual([false, false, false, false]);
+    clock.now += 1;
+    await hub.sweep();
+    expect([0, 1, 2, 3].map((n) => pty(n).isKilled)).toEqual([true, false, false, false]);
+    expect(watched.viewer.exitCode).toBeUndefined();
+    pty(1).running = { foreground: null, count: 0 };
+    await hub.sweep();
+    expect(pty(1).isKilled).toBe(true);
+  });
+});
