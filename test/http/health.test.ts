@@ -3,8 +3,9 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { databaseCheck } from "../../src/db/check.ts";
 import { openDatabase } from "../../src/db/open.ts";
-import { databaseCheck, type HealthOptions, healthRoutes } from "../../src/http/health.ts";
+import { type HealthOptions, healthRoutes } from "../../src/http/health.ts";
 import { serve } from "./server.ts";
 
 const unhealthy: string[] = [];
