@@ -7,7 +7,7 @@ import { type PasswordResetDeps, resetPasswordByLink } from "./password-reset.ts
 import { type VerificationDeps, verifyByLink } from "./verification.ts";
 
 /** Whatever a form or link holds is answered with a page, so nothing is refused here. */
-const field = z.string().max(4096).catch("");
+const field = z.string().max(4096).catch("").openapi({ type: "string" });
 const LinkQuery = z.object({ token: field });
 const VerifyForm = z.object({ token: field });
 const ResetForm = z.object({ token: field, new_password: field });

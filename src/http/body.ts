@@ -40,6 +40,13 @@ export function readJson(required: boolean): MiddlewareHandler<HttpEnv> {
   };
 }
 
+/** Reads a form within the same limit; its validator says what is wrong with it. */
+export const readForm: MiddlewareHandler<HttpEnv> = async (c, next) => {
+  const bytes = await readBody(c);
+  Object.assign(c.req.bodyCache, { arrayBuffer: Promise.resolve(bytes) });
+  return next();
+};
+
 /** Hono's validator takes the text from here instead of reading the request again. */
 function provide(c: Context<HttpEnv>, text: string): void {
   Object.assign(c.req.bodyCache, { text: Promise.resolve(text) });

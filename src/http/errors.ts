@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import { AppError, type ErrorCode } from "../errors.ts";
+import { AppError, type ErrorCode, invalidField } from "../errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { invalidJson } from "./body.ts";
 import type { HttpEnv } from "./context.ts";
@@ -57,7 +57,7 @@ export const RateLimitErrorBody = ErrorBody.extend({
 /** Hono's `onError`: the only place that turns an error into an answer. */
 export function answerError(log: Logger) {
   return (error: Error, c: Context<HttpEnv>): Response => {
-    const known = asAppError(error);
+    const known = asAppError(error, c);
     if (known) return errorResponse(c, known);
     log.error("unexpected error", {
       request_id: c.get("origin")?.requestId,
@@ -86,11 +86,12 @@ function body(c: Context<HttpEnv>, error: AppError): z.infer<typeof ErrorBody> {
   };
 }
 
-/** Hono's validator throws an exception of its own for a body that is not JSON. */
-function asAppError(error: Error): AppError | undefined {
+/** Hono's validators throw an exception of their own for a body that they can't read. */
+function asAppError(error: Error, c: Context<HttpEnv>): AppError | undefined {
   if (error instanceof AppError) return error;
-  if (error instanceof HTTPException && error.status === 400) {
-    return invalidJson("The body is not valid JSON");
-  }
-  return undefined;
+  if (!(error instanceof HTTPException)) return undefined;
+  if (error.status === 415) return new AppError("unsupported_media_type", "The body is of another type");
+  if (error.status !== 400) return undefined;
+  const isJson = c.req.header("content-type") === "application/json";
+  return isJson ? invalidJson("The body is not valid JSON") : invalidField("body", "The form can't be read");
 }

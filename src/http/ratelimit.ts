@@ -7,17 +7,18 @@ import { setHeaders } from "./response.ts";
 import { SlidingWindow, type Verdict } from "./window.ts";
 
 /** Where passwords, codes and provider tokens are tried: one small allowance per address for all of them. */
-const CREDENTIAL_PATHS: ReadonlySet<string> = new Set(
-  [
-    "register",
-    "login",
-    "google",
-    "verify-email",
-    "resend-verification",
-    "forgot-password",
-    "reset-password",
-  ].map((name) => `/api/v1/auth/${name}`),
-);
+const CREDENTIAL_PATHS: ReadonlySet<string> = new Set([
+  "/api/v1/auth/register",
+  "/api/v1/auth/login",
+  "/api/v1/auth/google",
+  "/api/v1/auth/verify-email",
+  "/api/v1/auth/resend-verification",
+  "/api/v1/auth/forgot-password",
+  "/api/v1/auth/reset-password",
+  // The pages that messages link to.
+  "/verify-email",
+  "/reset-password",
+]);
 
 const SOCKET_PATH = /^\/api\/v1\/ws\/(?:terminal|logs)\//;
 
@@ -35,7 +36,8 @@ export interface RateLimits {
 }
 
 /**
- * Limits requests under `/api/v1` and tells each how it stands. WebSocket upgrades have limits of their own.
+ * Limits requests under `/api/v1`, and wherever credentials are tried, and tells each how it stands.
+ * WebSocket upgrades have limits of their own.
  *
  * @param nowMs milliseconds since the epoch; must not run backwards
  */
@@ -48,15 +50,16 @@ export function rateLimit(
   const credentials = limits.authPerMinute > 0 ? new SlidingWindow({ limit: limits.authPerMinute }) : null;
 
   async function take(c: Context<HttpEnv>, now: number): Promise<Verdict | undefined> {
-    if (CREDENTIAL_PATHS.has(c.req.path)) return credentials?.take(networkOf(c.get("origin").ip), now);
-    if (!general) return undefined;
+    if (c.req.method === "POST" && CREDENTIAL_PATHS.has(c.req.path)) {
+      return credentials?.take(networkOf(c.get("origin").ip), now);
+    }
+    if (!general || !c.req.path.startsWith("/api/v1/") || isUpgrade(c)) return undefined;
     const found = identify(c);
     const actor = found instanceof Promise ? await found : found;
     return general.take(actor ? actor.userId : networkOf(c.get("origin").ip), now);
   }
 
   return async (c, next) => {
-    if (!c.req.path.startsWith("/api/v1/") || isUpgrade(c)) return next();
     const now = nowMs();
     const verdict = await take(c, now);
     if (!verdict) return next();

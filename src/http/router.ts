@@ -1,5 +1,5 @@
 import { OpenAPIHono, type z } from "@hono/zod-openapi";
-import { readJson } from "./body.ts";
+import { readForm, readJson } from "./body.ts";
 import type { HttpEnv } from "./context.ts";
 import { ErrorBody } from "./errors.ts";
 import { validationError } from "./validation.ts";
@@ -19,9 +19,8 @@ export function newRouter(): Router {
   const { openapi } = router;
   router.openapi = (route, handler, hook) => {
     const body = route.request?.body;
-    // Forms of pages are read by the validator itself.
-    if (!body?.content["application/json"]) return openapi(route, handler, hook);
-    const reader = readJson(body.required ?? false);
+    if (!body) return openapi(route, handler, hook);
+    const reader = body.content["application/json"] ? readJson(body.required ?? false) : readForm;
     return openapi({ ...route, middleware: [route.middleware ?? [], reader].flat() }, handler, hook);
   };
   return router;

@@ -307,6 +307,25 @@ describe("large bodies", () => {
     expect(empty).toStartWith("HTTP/1.1 422 ");
   });
 
+  test("of forms have the same limit", async () => {
+    await using server = serve();
+    const head = (type: string) =>
+      `POST /form HTTP/1.1\r\nHost: h\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n`;
+    const form = head("application/x-www-form-urlencoded");
+    const chunk = `10000\r\n${"a".repeat(65536)}\r\n`;
+    expect(await sendRaw(server.port, [form, chunk.repeat(17)])).toStartWith("HTTP/1.1 413 ");
+    const small = await sendRaw(server.port, [form, "8\r\nname=abc\r\n0\r\n\r\n"]);
+    expect(small).toStartWith("HTTP/1.1 200 ");
+    expect(small).toEndWith('{"name":"abc"}');
+    expect(await sendRaw(server.port, [head("text/plain"), "1\r\na\r\n0\r\n\r\n"])).toStartWith(
+      "HTTP/1.1 415 ",
+    );
+    const broken = head("multipart/form-data; boundary=x");
+    const answer = await sendRaw(server.port, [broken, "1\r\na\r\n0\r\n\r\n"]);
+    expect(answer).toStartWith("HTTP/1.1 422 ");
+    expect(answer).toContain("The form can't be read");
+  });
+
   test("that come slowly are read", async () => {
     await using server = serve();
     const response = await fetch(`${server.url}/api/v1/things`, {

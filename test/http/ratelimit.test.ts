@@ -9,7 +9,7 @@ const limited = (generalPerMinute: number, authPerMinute: number) => ({
 async function call(server: Running, path: string, { token, ip }: { token?: string; ip?: string } = {}) {
   const headers = new Headers({ "X-Forwarded-For": ip ?? "192.0.2.1" });
   if (token) headers.set("Authorization", `Bearer ${token}`);
-  const method = path.startsWith("/api/v1/auth/") ? "POST" : "GET";
+  const method = /\/auth\/|-password$/.test(path) ? "POST" : "GET";
   const response = await fetch(server.url + path, { method, headers });
   const left = response.headers.get("x-ratelimit-remaining");
   return { status: response.status, left: left === null ? null : Number(left), response };
@@ -59,8 +59,9 @@ test("credential endpoints share one small allowance per address, whoever is sig
   await using server = serve({ config: limited(100, 2) });
   expect(await call(server, "/api/v1/auth/login")).toMatchObject({ status: 200, left: 1 });
   expect(await call(server, "/api/v1/auth/register/")).toMatchObject({ status: 200, left: 0 });
-  for (const path of ["login", "login/", "%6cogin", "register", "forgot-password"]) {
-    const answer = await call(server, `/api/v1/auth/${path}`, { token: "token-ada" });
+  const spellings = ["login", "login/", "%6cogin", "register", "forgot-password"];
+  for (const path of [...spellings.map((name) => `/api/v1/auth/${name}`), "/reset-password"]) {
+    const answer = await call(server, path, { token: "token-ada" });
     expect(answer.status).toBe(429);
     expect(answer.response.headers.get("x-ratelimit-limit")).toBe("2");
   }

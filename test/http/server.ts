@@ -79,6 +79,24 @@ export function thingRoutes(): Router {
     }),
     (c) => c.json(c.req.valid("json"), 200),
   );
+  router.openapi(
+    createRoute({
+      method: "post",
+      path: "/form",
+      operationId: "sendForm",
+      ...things,
+      request: {
+        body: {
+          content: {
+            "application/x-www-form-urlencoded": { schema: z.object({ name: z.string() }) },
+          },
+        },
+      },
+      responses: { 200: json(z.object({ name: z.string() }), "As understood") },
+    }),
+    (c) => c.json(c.req.valid("form"), 200),
+  );
+  router.post("/reset-password", (c) => c.text("tried"));
   router.post("/api/v1/auth/login", (c) => c.json({ message: "tried" }));
   router.post("/api/v1/auth/register", (c) => c.json({ message: "tried" }));
   router.get("/api/v1/ws/terminal/:id", (c) => c.text("terminal"));
