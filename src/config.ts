@@ -282,6 +282,12 @@ const VARIABLES = {
     secret: true,
     schema: v.pipe(v.string(), v.regex(/^\S{16,}$/, "must be at least 16 characters without spaces")),
   }),
+  AUDIT_RETENTION: variable({
+    help: "how long audit rows are kept, or off: for ever",
+    example: "90d",
+    fallback: "365d",
+    schema: durationOrOff,
+  }),
   PROVISIONING_TIMEOUT: variable({
     help: "how long volumes, scheduling and image pull may take",
     example: "10m",
@@ -393,6 +399,7 @@ export function loadConfig(environment: Record<string, string | undefined> = pro
     mail: { smtpUrl: read.SMTP_URL, from: read.MAIL_FROM },
     google: { clientIds: read.GOOGLE_CLIENT_IDS, clientSecret: read.GOOGLE_CLIENT_SECRET },
     metrics: { port: read.METRICS_PORT, token: read.METRICS_TOKEN },
+    auditRetentionMs: read.AUDIT_RETENTION,
     deadlines: {
       provisioningMs: read.PROVISIONING_TIMEOUT,
       imagePullMs: read.IMAGE_PULL_TIMEOUT,
