@@ -102,7 +102,7 @@ export function tellPasswordChanged(tx: Tx, mailer: Mailer, user: User): void {
     recipient: user.email,
     subject: "Your password was changed",
     paragraphs: [
-      `Hello ${user.username}, the password of your account was changed and other devices were signed out.`,
+      `Hello ${user.username}, the password of your account was changed and every device was signed out.`,
       "If that was not you, ask for a new password at once and tell your administrator.",
     ],
   });

@@ -1,4 +1,4 @@
-import { and, desc, eq, gt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, gt, not, type SQL, sql } from "drizzle-orm";
 import type { Db, Tx } from "../db/open.ts";
 import { refreshTokens, sessions, users } from "../db/schema.ts";
 import type { Actor, Origin } from "../http/context.ts";
@@ -24,8 +24,9 @@ export interface Sessions {
   /** Begins a session for a user who has just proven who they are. */
   begin(tx: Tx, userId: string, origin: Origin): RefreshToken;
   end(tx: Tx, sessionId: string): void;
-  /** @param except the session that may stay: the one a password is changed from */
-  endAll(tx: Tx, userId: string, except?: string): void;
+  endAll(tx: Tx, userId: string): void;
+  /** Ends those whose time is over, so that their sockets end too. */
+  endExpired(tx: Tx): void;
   list(userId: string): SessionRow[];
 }
 
@@ -83,26 +84,29 @@ export function createSessions({ db, now, onSessionEnded }: SessionsOptions): Se
       tellEnded(tx.delete(sessions).where(eq(sessions.id, sessionId)).returning({ id: sessions.id }).all());
     },
 
-    endAll(tx, userId, except) {
-      const own = eq(sessions.userId, userId);
-      const condition = except === undefined ? own : and(own, ne(sessions.id, except));
-      tellEnded(tx.delete(sessions).where(condition).returning({ id: sessions.id }).all());
+    endAll(tx, userId) {
+      const ended = tx.delete(sessions).where(eq(sessions.userId, userId)).returning({ id: sessions.id });
+      tellEnded(ended.all());
+    },
+
+    endExpired(tx) {
+      const expired = not(usable(now()));
+      tellEnded(tx.delete(sessions).where(expired).returning({ id: sessions.id }).all());
     },
 
     list: (userId) =>
       db
         .select()
         .from(sessions)
-        .where(
-          and(
-            eq(sessions.userId, userId),
-            gt(sessions.expiresAt, now()),
-            gt(sessions.lastUsedAt, now() - REFRESH_TOKEN_MS),
-          ),
-        )
+        .where(and(eq(sessions.userId, userId), usable(now())))
         .orderBy(desc(sessions.id))
         .all(),
   };
+}
+
+/** Of a session that can still be refreshed. */
+function usable(now: number): SQL {
+  return sql`(${sessions.expiresAt} > ${now} and ${sessions.lastUsedAt} > ${now - REFRESH_TOKEN_MS})`;
 }
 
 /** Stores a new refresh token of the session; it never outlives it. */

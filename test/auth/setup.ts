@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { desc, eq } from "drizzle-orm";
+import { createAdmin } from "../../src/auth/administrators.ts";
 import { createGuard } from "../../src/auth/guard.ts";
 import { createPageRoutes } from "../../src/auth/page-routes.ts";
 import { createPasswords } from "../../src/auth/passwords.ts";
@@ -15,6 +16,9 @@ import { answerError } from "../../src/http/errors.ts";
 import { newRouter } from "../../src/http/router.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createMailer } from "../../src/mail/mailer.ts";
+import { createAuditRoutes } from "../../src/users/audit-routes.ts";
+import type { UserEvent } from "../../src/users/events.ts";
+import { createUserRoutes } from "../../src/users/routes.ts";
 
 export const SECRET = "a secret of the tests, long enough to sign";
 export const PASSWORD = "correct horse battery";
@@ -37,7 +41,28 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
   // Not started: what would be sent stays in the outbox, where tests read it.
   const mailer = createMailer({ db, config: { smtpUrl: undefined, from: "DevPocket" }, log, now });
   const baseUrl = "https://devpocket.example.org";
-  const deps = { db, now, log, registration, passwords, tokens, sessions, guard, mailer, baseUrl };
+  const torn: string[] = [];
+  const stopped: string[] = [];
+  let deletionFails = false;
+  const onUserDeleted: UserEvent = (_tx, userId) => {
+    if (deletionFails) throw new Error("the environments can't be told");
+    torn.push(userId);
+  };
+  const onUserDeactivated: UserEvent = (_tx, userId) => void stopped.push(userId);
+  const deps = {
+    db,
+    now,
+    log,
+    registration,
+    passwords,
+    tokens,
+    sessions,
+    guard,
+    mailer,
+    baseUrl,
+    onUserDeleted,
+    onUserDeactivated,
+  };
 
   const app = newRouter();
   app.onError(answerError(log));
@@ -48,6 +73,8 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
   app.route("/", createAuthRoutes(deps));
   app.route("/", createRecoveryRoutes(deps));
   app.route("/", createPageRoutes(deps));
+  app.route("/", createUserRoutes(deps));
+  app.route("/", createAuditRoutes(deps));
 
   async function call(
     method: string,
@@ -78,8 +105,14 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
     sqlite: database.sqlite,
     app,
     call,
+    /** Ids that the callbacks were told: of sessions, and of users deleted and deactivated. */
     ended,
+    torn,
+    stopped,
     logged,
+    deletionFails(fails: boolean) {
+      deletionFails = fails;
+    },
     advance(ms: number) {
       offsetMs += ms;
     },
@@ -93,6 +126,11 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
     },
     async signIn(username: string, password = PASSWORD): Promise<Answer> {
       return call("POST", "/api/v1/auth/login", { body: { username_or_email: username, password } });
+    },
+    /** A signed-in administrator's access token. */
+    async admin(username = "root"): Promise<string> {
+      await createAdmin(deps, { username, email: `${username}@example.com`, password: PASSWORD });
+      return (await this.signIn(username)).body.access_token;
     },
     close() {
       database.close();
