@@ -1,19 +1,15 @@
-import type { Context } from "hono";
+import { createRoute, z } from "@hono/zod-openapi";
+import type { EnvironmentStatus } from "../db/schema.ts";
 import { invalidField, notFound } from "../errors.ts";
-import type { HttpEnv } from "../http/context.ts";
+import { bearer, errors, newRouter, type Router } from "../http/router.ts";
 import type { StoredLine } from "../logs/chunk.ts";
 import { follow } from "../logs/follow.ts";
 import type { LogStore } from "../logs/store.ts";
 import { acceptSocket, type SocketOptions } from "./accept.ts";
 import { CLOSE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
-import {
-  currentStatus,
-  type EnvironmentAccess,
-  type EnvironmentView,
-  type Status,
-  statusUpdate,
-} from "./status.ts";
+import { statusUpdate } from "./status.ts";
+import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "./terminal.ts";
 
 /** Above this a client gets nothing more until it has taken the most of it. */
 const UNSENT_HIGH_BYTES = 256 * 1024;
@@ -26,17 +22,44 @@ const LINES_ARRIVE_MS = 250;
 const MAX_NOTICES = 64;
 
 export interface LogSocketOptions {
-  socket: SocketOptions;
   store: LogStore;
   environments: EnvironmentAccess;
+  sockets: SocketOptions;
 }
 
-/** GET /api/v1/ws/logs/{environment_id} */
-export function logSocket(options: LogSocketOptions) {
-  return (c: Context<HttpEnv>, environmentId: string): Response => {
-    const sinceOffset = c.req.query("since_offset");
-    return acceptSocket(c, options.socket, (peer) => serveLogs(peer, environmentId, sinceOffset, options));
-  };
+const logsRoute = createRoute({
+  method: "get",
+  path: "/api/v1/ws/logs/{environment_id}",
+  operationId: "connectLogs",
+  tags: ["WebSocket"],
+  summary: "The log of an environment as it grows, as a WebSocket",
+  description:
+    "Begins with everything since the last installation began, or after the line with the offset `since_offset`. Every line carries its `offset`: a client that comes back with the last one it has seen gets exactly the rest.",
+  security: [{}, ...bearer],
+  request: {
+    params: z.object({ environment_id: z.string().openapi({ example: "018f2a4e6b7c000012345678" }) }),
+    query: z.object({
+      token: z.string().optional().openapi({ description: "Access token" }),
+      ticket: z.string().optional().openapi({ description: "From POST /api/v1/ws/ticket" }),
+      since_offset: z.string().optional().openapi({ description: "Offset of the last line that was seen" }),
+    }),
+  },
+  responses: {
+    101: { description: "Connected" },
+    ...errors({ 426: "Not a WebSocket upgrade" }),
+  },
+});
+
+/** The logs WebSocket. */
+export function logSocketRoutes({ sockets, ...deps }: LogSocketOptions): Router {
+  const router = newRouter();
+  router.openAPIRegistry.registerPath(logsRoute);
+  router.get("/api/v1/ws/logs/:environment_id", (c) =>
+    acceptSocket(c, sockets, (peer) =>
+      serveLogs(peer, c.req.param("environment_id"), c.req.query("since_offset"), deps),
+    ),
+  );
+  return router;
 }
 
 /**
@@ -49,9 +72,9 @@ export function serveLogs(
   peer: Peer,
   environmentId: string,
   sinceOffset: string | undefined,
-  { store, environments }: Pick<LogSocketOptions, "store" | "environments">,
+  { store, environments }: Omit<LogSocketOptions, "sockets">,
 ): Channel {
-  const environment = environments.owned(environmentId, peer.actor.userId);
+  const environment = environments.find(peer.actor, environmentId);
   if (!environment) throw notFound("Environment");
   if (sinceOffset !== undefined && !/^\d{1,15}$/.test(sinceOffset)) {
     throw invalidField("since_offset", "Must be a whole number");
@@ -64,7 +87,7 @@ export function serveLogs(
 
 class LogChannel implements Channel {
   readonly #peer: Peer;
-  readonly #environment: EnvironmentView;
+  readonly #environment: SocketEnvironment;
   readonly #store: LogStore;
   readonly #end = new AbortController();
   /** Offset of the last line that was sent. */
@@ -78,7 +101,7 @@ class LogChannel implements Channel {
   #goOn: (() => void) | null = null;
   #unwatch = () => {};
 
-  constructor(peer: Peer, environment: EnvironmentView, store: LogStore, after: number) {
+  constructor(peer: Peer, environment: SocketEnvironment, store: LogStore, after: number) {
     this.#peer = peer;
     this.#environment = environment;
     this.#store = store;
@@ -94,7 +117,7 @@ class LogChannel implements Channel {
       offset: this.#position,
     });
     this.#unwatch = environments.watch(id, (change) => this.#statusChanged(change));
-    const status = currentStatus(this.#environment);
+    const status = { ...this.#environment, atMs: Date.now() };
     this.#peer.send(statusUpdate(id, status));
     this.#installationStatus(status);
     this.#noteOutcome(status);
@@ -151,7 +174,7 @@ class LogChannel implements Channel {
     });
   }
 
-  #statusChanged(change: Status): void {
+  #statusChanged(change: SocketStatusChange): void {
     this.#afterLines(() => {
       this.#peer.send(statusUpdate(this.#environment.id, change));
       this.#installationStatus(change);
@@ -160,24 +183,24 @@ class LogChannel implements Channel {
     this.#closeWhenDeleted(change);
   }
 
-  #closeWhenDeleted({ status }: Status): void {
+  #closeWhenDeleted({ status }: SocketStatusChange): void {
     if (status === "terminated") {
       this.#afterLines(() => this.#peer.close(CLOSE.normal, "Environment deleted"));
     }
   }
 
-  #installationStatus({ status, message }: Status): void {
+  #installationStatus({ status, message }: SocketStatusChange): void {
     if (status !== "installing" && status !== "configuring") return;
     this.#peer.send({
       type: "installation_status",
       environment_id: this.#environment.id,
       status,
-      message: message ?? `The environment is ${status}`,
+      message: message ?? `Environment is ${status}`,
     });
   }
 
   /** Plans to say how the installation ended, once for each. */
-  #noteOutcome({ status, message, installationCompleted }: Status): void {
+  #noteOutcome({ status, message, installationCompleted }: SocketStatusChange): void {
     const outcome = installationOutcome(status, installationCompleted);
     if (outcome === this.#outcome) return;
     this.#outcome = outcome;
@@ -208,7 +231,7 @@ class LogChannel implements Channel {
   }
 }
 
-function installationOutcome(status: Status["status"], completed: boolean): "complete" | "error" | null {
+function installationOutcome(status: EnvironmentStatus, completed: boolean): "complete" | "error" | null {
   if (status === "running" && completed) return "complete";
   return status === "error" && !completed ? "error" : null;
 }

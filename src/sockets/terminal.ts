@@ -13,6 +13,7 @@ import { CLOSE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
 import { HeldInput } from "./held-input.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
+import { statusUpdate } from "./status.ts";
 import { parseTerminalFrame, type TerminalRequest } from "./terminal-frames.ts";
 
 /** What the sockets need to know of an environment. */
@@ -321,9 +322,7 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   #tellStatus(atMs: number): void {
-    const { id, status, message, progress } = this.#environment;
-    const timestamp = new Date(atMs).toISOString();
-    this.#peer.send({ type: "status_update", environment_id: id, status, message, progress, timestamp });
+    this.#peer.send(statusUpdate(this.#environment.id, { ...this.#environment, atMs }));
   }
 
   #tellWaiting(): void {

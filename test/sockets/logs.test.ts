@@ -5,8 +5,8 @@ import { answerError } from "../../src/http/errors.ts";
 import { newRouter } from "../../src/http/router.ts";
 import { createLogStore } from "../../src/logs/store.ts";
 import { websocket } from "../../src/sockets/accept.ts";
-import { logSocket } from "../../src/sockets/logs.ts";
-import type { EnvironmentView } from "../../src/sockets/status.ts";
+import { logSocketRoutes } from "../../src/sockets/logs.ts";
+import type { SocketEnvironment } from "../../src/sockets/terminal.ts";
 import { line, lines, openLogDatabase } from "../logs/environment.ts";
 import { until } from "../until.ts";
 import { Client } from "./client.ts";
@@ -15,19 +15,21 @@ import { quiet, socketOptions } from "./server.ts";
 const database = openLogDatabase();
 const store = createLogStore(database.db);
 const feed = new StatusFeed();
-const views = new Map<string, EnvironmentView>();
-const socket = socketOptions();
+const views = new Map<string, SocketEnvironment>();
+const sockets = socketOptions();
 const router = newRouter();
 router.onError(answerError(quiet));
-const endpoint = logSocket({
-  socket,
-  store,
-  environments: {
-    owned: (id, userId) => (userId === "ada" ? views.get(id) : undefined),
-    watch: (id, listener) => feed.watch(id, listener),
-  },
-});
-router.get("/api/v1/ws/logs/:environment_id", (c) => endpoint(c, c.req.param("environment_id")));
+router.route(
+  "/",
+  logSocketRoutes({
+    sockets,
+    store,
+    environments: {
+      find: ({ userId }, id) => (userId === "ada" ? views.get(id) : undefined),
+      watch: (id, listener) => feed.watch(id, listener),
+    },
+  }),
+);
 const server = Bun.serve({
   port: 0,
   hostname: "127.0.0.1",
@@ -35,7 +37,7 @@ const server = Bun.serve({
   websocket,
 });
 afterAll(async () => {
-  socket.connections.shutDown();
+  sockets.connections.shutDown();
   await server.stop(true);
   database[Symbol.dispose]();
 });
@@ -45,10 +47,9 @@ function newEnvironment(status: EnvironmentStatus = "running", installationCompl
   views.set(id, {
     id,
     name: "my-env",
-    templateName: "python",
+    template: "python",
     status,
-    statusMessage: null,
-    statusSince: 1_700_000_000_000,
+    message: null,
     progress: 0,
     installationCompleted,
   });
@@ -74,7 +75,7 @@ function become(
     installationCompleted: completed,
     atMs: 1_700_000_000_000,
   });
-  views.set(id, { ...view, status, statusMessage: message, installationCompleted: completed });
+  views.set(id, { ...view, status, message, installationCompleted: completed });
 }
 
 function connect(id: string, query = ""): Client {
@@ -99,9 +100,9 @@ describe("a client of the log", () => {
         type: "status_update",
         environment_id: id,
         status: "running",
-        message: "The environment is running",
+        message: "Environment is running",
         progress: 0,
-        timestamp: "2023-11-14T22:13:20.000Z",
+        timestamp: expect.any(String),
       },
       {
         type: "log",
@@ -281,6 +282,6 @@ test("nothing listens any more when all clients are gone", async () => {
   const clients = [connect(id), connect(id), connect(id)];
   for (const client of clients) await client.next("status_update");
   for (const client of clients) client.socket.close();
-  await until(() => socket.connections.size === 0);
+  await until(() => sockets.connections.size === 0);
   expect(store.listenedTo).toBe(0);
 });
