@@ -22,7 +22,8 @@ export interface DeploymentOptions {
 export function serverManifests({ image, namespace = NAME, storage = "5Gi" }: DeploymentOptions): Manifest[] {
   const labels = { "app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "server" };
   const metadata = { name: NAME, namespace, labels };
-  const clusterWide = { name: NAME, labels };
+  // Of the namespace's name, so that two servers can share a cluster.
+  const clusterWide = { name: namespace, labels };
   return [
     {
       apiVersion: "v1",
@@ -43,7 +44,7 @@ export function serverManifests({ image, namespace = NAME, storage = "5Gi" }: De
       apiVersion: "rbac.authorization.k8s.io/v1",
       kind: "ClusterRoleBinding",
       metadata: clusterWide,
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: NAME },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: namespace },
       subjects: [{ kind: "ServiceAccount", name: NAME, namespace }],
     },
     {
