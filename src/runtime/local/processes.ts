@@ -1,0 +1,140 @@
+import { readdir, readFile } from "node:fs/promises";
+
+/* Processes of this host as /proc shows them (proc(5)). */
+
+/** Of utime and stime: USER_HZ is 100 on every platform that Bun runs on. */
+const TICK_MS = 10;
+const PAGE_BYTES = 4096;
+/** Files open at a time while scanning. */
+const BATCH = 64;
+
+/** The start time, in ticks since the host started, tells a process from a later one with its pid. */
+export interface ProcessId {
+  pid: number;
+  startTicks: number;
+}
+
+export interface Process extends ProcessId {
+  parent: number;
+  session: number;
+  zombie: boolean;
+  /** Of the process and of the children that it has waited for. */
+  cpuMs: number;
+  residentBytes: number;
+}
+
+/** @returns undefined for what is not the text of /proc/PID/stat */
+export function parseStat(text: string): Process | undefined {
+  // The name stands in parentheses and may itself hold any character.
+  const nameEnd = text.lastIndexOf(")");
+  const pid = Number.parseInt(text, 10);
+  const fields = text.slice(nameEnd + 2).split(" ");
+  if (nameEnd < 0 || fields.length < 22 || !Number.isInteger(pid)) return undefined;
+  const at = (index: number) => Number(fields[index]);
+  return {
+    pid,
+    parent: at(1),
+    session: at(3),
+    zombie: fields[0] === "Z" || fields[0] === "X",
+    startTicks: at(19),
+    cpuMs: (at(11) + at(12) + at(13) + at(14)) * TICK_MS,
+    residentBytes: at(21) * PAGE_BYTES,
+  };
+}
+
+export async function readProcess(pid: number): Promise<Process | undefined> {
+  return parseStat((await readProc(`/proc/${pid}/stat`)) ?? "");
+}
+
+let scanning: Promise<Process[]> | undefined;
+
+/** Every process of the host. Callers that ask before a scan has begun share it. */
+export function scanProcesses(): Promise<Process[]> {
+  scanning ??= Promise.resolve().then(() => {
+    scanning = undefined;
+    return scan();
+  });
+  return scanning;
+}
+
+async function scan(): Promise<Process[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const found: Process[] = [];
+  for (let at = 0; at < pids.length; at += BATCH) {
+    const texts = await Promise.all(pids.slice(at, at + BATCH).map((pid) => readProc(`/proc/${pid}/stat`)));
+    for (const text of texts) {
+      const process = text === undefined ? undefined : parseStat(text);
+      if (process) found.push(process);
+    }
+  }
+  return found;
+}
+
+/** Of `all`, those in `roots`, all that descends from them, and what shares a session that one of them leads. */
+export function familyOf(all: readonly Process[], roots: ReadonlySet<number>): Process[] {
+  const members = new Set(all.filter(({ pid }) => roots.has(pid)).map(({ pid }) => pid));
+  // A leader that is gone still names its session.
+  const sessions = new Set(roots);
+  for (let before = -1; before !== members.size; ) {
+    before = members.size;
+    for (const { pid, parent, session } of all) {
+      // A session whose leader is no member is someone else's: the server's own, for one.
+      if (members.has(session)) sessions.add(session);
+      if (members.has(parent) || sessions.has(session)) members.add(pid);
+    }
+  }
+  return all.filter(({ pid }) => members.has(pid));
+}
+
+/** False when it is gone already. */
+export function signal(pid: number, name: NodeJS.Signals): boolean {
+  if (pid <= 1) return false;
+  try {
+    process.kill(pid, name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Signals the very process that `id` names, never one that has only got its pid. */
+export async function signalExactly(id: ProcessId, name: NodeJS.Signals): Promise<boolean> {
+  const now = await readProcess(id.pid);
+  return now !== undefined && now.startTicks === id.startTicks && !now.zombie && signal(id.pid, name);
+}
+
+/**
+ * Ends what `select` finds, again and again until it finds nothing: TERM first (and HUP, since interactive
+ * shells ignore TERM, and CONT for what is stopped), KILL after `graceMs`.
+ *
+ * @returns how many could not be ended in time
+ */
+export async function endProcesses(
+  select: () => Promise<Process[]>,
+  { graceMs, limitMs = 20_000 }: { graceMs: number; limitMs?: number },
+): Promise<number> {
+  const began = performance.now();
+  const asked = new Set<number>();
+  for (let waitMs = 5; ; waitMs = Math.min(waitMs * 2, 100)) {
+    const left = (await select()).filter(({ zombie }) => !zombie);
+    const passedMs = performance.now() - began;
+    if (left.length === 0 || passedMs >= limitMs) return left.length;
+    for (const { pid } of left) {
+      if (passedMs >= graceMs) signal(pid, "SIGKILL");
+      else if (!asked.has(pid)) {
+        asked.add(pid);
+        for (const name of ["SIGTERM", "SIGHUP", "SIGCONT"] as const) signal(pid, name);
+      }
+    }
+    await Bun.sleep(waitMs);
+  }
+}
+
+/** Undefined when the process is gone or not ours to read. */
+async function readProc(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "latin1");
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,157 @@
+import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
+import { endProcesses, familyOf, scanProcesses } from "./processes.ts";
+
+/** termios(3): c_iflag. */
+const IXON = 0o2000;
+const XON = "\x11";
+const XOFF = "\x13";
+
+/** Ctrl-C starts a held terminal again (n_tty does): so much later it is held again. */
+const HOLD_AGAIN_BYTES = 64 * 1024;
+/** How long the last output may take to arrive once the shell is gone. */
+const LAST_OUTPUT_MS = 500;
+const KILL_GRACE_MS = 300;
+
+/** Signal numbers by name, for exit codes. */
+const SIGNALS: Record<string, number> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGILL: 4,
+  SIGTRAP: 5,
+  SIGABRT: 6,
+  SIGBUS: 7,
+  SIGFPE: 8,
+  SIGKILL: 9,
+  SIGUSR1: 10,
+  SIGSEGV: 11,
+  SIGUSR2: 12,
+  SIGPIPE: 13,
+  SIGALRM: 14,
+  SIGTERM: 15,
+  SIGXCPU: 24,
+  SIGXFSZ: 25,
+  SIGSYS: 31,
+};
+
+/** As a shell has it: 128+n for signal n. */
+function exitCodeOf(exitCode: number | null, signal: string | number | null): number | null {
+  if (exitCode !== null || signal === null) return exitCode;
+  const number = typeof signal === "number" ? signal : SIGNALS[signal];
+  return number === undefined ? null : 128 + number;
+}
+
+export interface LocalPty extends Pty {
+  readonly pid: number;
+  /** Resolves after `onExit`. */
+  readonly ended: Promise<void>;
+}
+
+/**
+ * Starts `command` as the leader of a session of its own on a new pseudo-terminal.
+ *
+ * @throws what `Bun.spawn` throws when the program can't be started
+ */
+export function spawnPty(
+  command: string[],
+  { cwd, env }: { cwd: string; env: Record<string, string> },
+  options: TerminalOptions,
+): LocalPty {
+  const { size, onData, onExit, onDrain } = options;
+  let over = false;
+  let paused = false;
+  /** The program had flow control by XON and XOFF switched off. */
+  let lentIxon = false;
+  let sinceHoldBytes = 0;
+  let waitingBytes = 0;
+  const closed = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+
+  const child = Bun.spawn(command, {
+    cwd,
+    env,
+    terminal: {
+      cols: size.cols,
+      rows: size.rows,
+      data(_terminal, bytes) {
+        if (paused) sinceHoldBytes += bytes.byteLength;
+        if (sinceHoldBytes > HOLD_AGAIN_BYTES) hold();
+        if (!over) onData(bytes);
+      },
+      exit: () => closed.resolve(),
+      drain() {
+        const wasHigh = waitingBytes > PTY_INPUT_HIGH_WATER_BYTES;
+        waitingBytes = 0;
+        if (wasHigh && !over) onDrain();
+      },
+    },
+  });
+  const terminal = child.terminal;
+  if (!terminal) throw new Error("the process has no terminal");
+
+  function hold(): void {
+    sinceHoldBytes = 0;
+    if (!terminal || terminal.closed) return;
+    const flags = terminal.inputFlags;
+    if ((flags & IXON) === 0) {
+      lentIxon = true;
+      terminal.inputFlags = flags | IXON;
+    }
+    terminal.write(XOFF);
+  }
+
+  function release(): void {
+    if (!terminal || terminal.closed) return;
+    // Switching IXON off starts a held terminal; an XON written before might reach the program as input.
+    if (lentIxon) terminal.inputFlags = terminal.inputFlags & ~IXON;
+    else terminal.write(XON);
+    lentIxon = false;
+  }
+
+  void child.exited.then(async () => {
+    if (paused) release();
+    const limit = Promise.withResolvers<void>();
+    const timer = setTimeout(limit.resolve, LAST_OUTPUT_MS);
+    await Promise.race([closed.promise, limit.promise]);
+    clearTimeout(timer);
+    over = true;
+    terminal.close();
+    onExit(exitCodeOf(child.exitCode, child.signalCode));
+    ended.resolve();
+  });
+
+  return {
+    pid: child.pid,
+    ended: ended.promise,
+    write(bytes) {
+      if (over || terminal.closed || bytes.byteLength === 0) return true;
+      waitingBytes += bytes.byteLength;
+      terminal.write(new Uint8Array(bytes));
+      return waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES;
+    },
+    resize({ cols, rows }) {
+      if (!over && !terminal.closed) terminal.resize(cols, rows);
+    },
+    pause() {
+      if (paused || over) return;
+      paused = true;
+      hold();
+    },
+    resume() {
+      if (!paused || over) return;
+      paused = false;
+      sinceHoldBytes = 0;
+      release();
+    },
+    kill() {
+      if (over) return;
+      void endSession(child.pid);
+    },
+  };
+}
+
+/** Ends every process of the terminal session that `leader` leads, and what these have started. */
+export async function endSession(leader: number): Promise<void> {
+  const roots = new Set([leader]);
+  await endProcesses(async () => familyOf(await scanProcesses(), roots), { graceMs: KILL_GRACE_MS });
+}

@@ -1,0 +1,203 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
+import { join, resolve } from "node:path";
+import type { Logger } from "../../lib/logger.ts";
+import { Semaphore } from "../../lib/semaphore.ts";
+import { type Capacity, type EnvironmentRef, type Runtime, RuntimeRejected } from "../runtime.ts";
+import { Changes } from "./changes.ts";
+import { endLeftovers, type Host, LocalEnvironment } from "./environment.ts";
+import { environmentsOnDisk, foldersOf, readState } from "./folders.ts";
+import { hostBoot, Owned } from "./owned.ts";
+import { readProcess } from "./processes.ts";
+import { trySandbox } from "./sandbox.ts";
+import { Meter } from "./usage.ts";
+
+export interface LocalRuntimeOptions {
+  dataDir: string;
+  log: Logger;
+  now?: () => number;
+  /** False: plain processes even where a sandbox would work. */
+  sandbox?: boolean;
+  /** Between two attempts of a startup command. */
+  retryPauseSeconds?: number;
+}
+
+export interface LocalRuntime extends Runtime {
+  /** Whether environments are sandboxed, and why not. For the first lines of the log and `/api/v1/info`. */
+  readonly isolation: { sandboxed: true } | { sandboxed: false; reason: string };
+}
+
+/**
+ * Environments as processes of this host, their files under `dataDir`. Before it resolves, everything that
+ * an earlier server has left running is ended; its workspaces are then observed as stopped.
+ *
+ * @throws Error when another server that runs uses `dataDir`
+ */
+export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<LocalRuntime> {
+  const { log, now = Date.now, retryPauseSeconds = 2 } = options;
+  const dataDir = resolve(options.dataDir);
+  const own = join(dataDir, "local");
+  await mkdir(own, { recursive: true, mode: 0o700 });
+  const release = await claim(own);
+  const owned = new Owned(await installationId(own), join(dataDir, "workspaces"));
+  const trial =
+    options.sandbox === false
+      ? { sandbox: null, reason: "switched off" }
+      : await trySandbox(join(own, "sandbox"), dataDir);
+  const changes = new Changes();
+  const meter = new Meter(owned);
+  const environments = new Map<string, LocalEnvironment>();
+  const host: Host = {
+    dataDir,
+    hostBoot: await hostBoot(),
+    sandbox: trial.sandbox,
+    noSandboxReason: trial.reason,
+    owned,
+    log,
+    now,
+    retryPauseSeconds,
+    onChange: (ref) => changes.tell(ref),
+    onGone: ({ environmentId }) => {
+      environments.delete(environmentId);
+      meter.forget(environmentId);
+    },
+  };
+  await takeOver(host, environments);
+
+  /** The one environment of that id, made if need be. */
+  const environmentOf = (ref: EnvironmentRef): LocalEnvironment => {
+    const { environmentId, userId } = ref;
+    const known = environments.get(environmentId);
+    if (known) return known;
+    const made = new LocalEnvironment(host, { environmentId, userId }, undefined);
+    environments.set(environmentId, made);
+    return made;
+  };
+
+  return {
+    isolation: trial.sandbox === null ? { sandboxed: false, reason: trial.reason } : { sandboxed: true },
+    async observe({ environmentId }) {
+      return environments.get(environmentId)?.observe() ?? { phase: "absent" };
+    },
+    async ensure(spec) {
+      environmentOf(spec).ensure(spec);
+    },
+    async stop({ environmentId }) {
+      environments.get(environmentId)?.stop();
+    },
+    async remove({ environmentId }) {
+      environments.get(environmentId)?.remove();
+    },
+    changes: (signal) => changes.listen(signal),
+    async openTerminal({ environmentId }, terminal) {
+      const environment = environments.get(environmentId);
+      if (!environment) throw new RuntimeRejected("rejected", "The environment is not running");
+      return await environment.openTerminal(terminal);
+    },
+    async *logs({ environmentId }, { after, signal }) {
+      const environment = environments.get(environmentId);
+      if (environment) yield* environment.logs(after, signal);
+    },
+    async usage({ environmentId }) {
+      const environment = environments.get(environmentId);
+      const run = environment?.running;
+      if (!environment || !run) return null;
+      const { pid, startedAtMs } = run;
+      return await meter.measure({ environmentId, workspace: environment.workspace, pid, startedAtMs });
+    },
+    capacity: () => capacityOf(host, [...environments.values()]),
+    async list() {
+      return [...environments.values()].map(({ ref }) => ref);
+    },
+    async close() {
+      await Promise.all(Array.from(environments.values(), (environment) => environment.shutDown()));
+      await release();
+    },
+  };
+}
+
+/** Ends what an earlier server has left and finds its workspaces again. */
+async function takeOver(host: Host, environments: Map<string, LocalEnvironment>): Promise<void> {
+  const onDisk = new Set(await environmentsOnDisk(host.dataDir));
+  const atOnce = new Semaphore(8);
+  const states = await Promise.all(
+    Array.from(onDisk, async (environmentId) => ({
+      environmentId,
+      state: await readState(foldersOf(host.dataDir, environmentId)),
+    })),
+  );
+  const alive = await host.owned.environments();
+  const left = states.filter(({ environmentId, state }) => alive.has(environmentId) || state?.run != null);
+  const strays = [...alive]
+    .filter((id) => !onDisk.has(id))
+    .map((id) => ({ environmentId: id, state: undefined }));
+  await Promise.all(
+    [...left, ...strays].map(({ environmentId, state }) =>
+      atOnce.run(() => endLeftovers(host, environmentId, state)),
+    ),
+  );
+  if (alive.size > 0)
+    host.log.info("ended what an earlier server left running", { environments: alive.size });
+  for (const { environmentId, state } of states) {
+    const ref = { environmentId, userId: state?.userId ?? "" };
+    environments.set(environmentId, new LocalEnvironment(host, ref, state));
+  }
+}
+
+/** Two servers on one data folder would end each other's environments. */
+async function claim(folder: string): Promise<() => Promise<void>> {
+  const path = join(folder, "server.json");
+  const text = await readFile(path, "utf8").catch(() => "");
+  const [pid, startTicks] = text.split(" ").map(Number);
+  const other = pid ? await readProcess(pid) : undefined;
+  if (other && other.pid !== process.pid && other.startTicks === startTicks) {
+    throw new Error(`another server (process ${pid}) uses the data folder`);
+  }
+  const self = await readProcess(process.pid);
+  await writeFile(path, `${process.pid} ${self?.startTicks ?? 0}`, { mode: 0o600 });
+  return () => rm(path, { force: true });
+}
+
+/** Marks the processes of this data folder's environments. */
+async function installationId(folder: string): Promise<string> {
+  const path = join(folder, "installation");
+  const known = await readFile(path, "utf8").catch(() => "");
+  if (/^[0-9a-f]{32}$/.test(known)) return known;
+  const made = randomBytes(16).toString("hex");
+  await writeFile(path, made, { mode: 0o600 });
+  return made;
+}
+
+/** The host's figures. `used*` are what running environments have asked for; nothing here enforces it. */
+async function capacityOf(host: Host, environments: LocalEnvironment[]): Promise<Capacity> {
+  const requests = environments.flatMap((environment) => environment.requests ?? []);
+  const sum = (figure: (request: (typeof requests)[number]) => number) =>
+    requests.reduce((total, request) => total + figure(request), 0);
+  const disk = await statfs(host.dataDir).catch(() => undefined);
+  const sandboxed = host.sandbox !== null;
+  return {
+    nodes: 1,
+    readyNodes: 1,
+    totalCpuMillis: availableParallelism() * 1000,
+    usedCpuMillis: sum(({ cpuMillis }) => cpuMillis),
+    totalMemoryBytes: totalmem(),
+    usedMemoryBytes: sum(({ memoryBytes }) => memoryBytes),
+    totalStorageBytes: disk ? disk.blocks * disk.bsize : null,
+    usedStorageBytes: sum(({ storageBytes }) => storageBytes),
+    components: [
+      {
+        name: "sandbox",
+        status: sandboxed ? "healthy" : "degraded",
+        message: sandboxed
+          ? "Environments run in bubblewrap sandboxes"
+          : `Environments run without a sandbox: ${host.noSandboxReason}`,
+      },
+      {
+        name: "storage",
+        status: disk ? "healthy" : "unhealthy",
+        message: disk ? "The data folder can be read" : "The data folder can't be read",
+      },
+    ],
+  };
+}
