@@ -37,7 +37,7 @@ export const PERMISSIONS: readonly Permission[] = [
   { group: "", resource: "resourcequotas", verbs: [...APPLY, "delete"] },
   { group: "apps", resource: "deployments", verbs: [...SEE, ...APPLY, "delete"] },
   { group: "networking.k8s.io", resource: "networkpolicies", verbs: APPLY },
-  { group: "storage.k8s.io", resource: "storageclasses", verbs: ["get"] },
+  { group: "storage.k8s.io", resource: "storageclasses", verbs: ["get", "list"] },
   { group: "metrics.k8s.io", resource: "pods", verbs: ["get"] },
   { group: "", resource: "nodes", verbs: ["get", "list"] },
 ];

@@ -1,0 +1,179 @@
+import type { KubeConfig } from "@kubernetes/client-node";
+import type { Logger } from "../../lib/logger.ts";
+import {
+  type EnvironmentRef,
+  type Observed,
+  type Runtime,
+  RuntimeRejected,
+  type TerminalOptions,
+} from "../runtime.ts";
+import { readCapacity } from "./capacity.ts";
+import { createKubeClient, type KubeClient } from "./client.ts";
+import { type Connection, connectionOf } from "./connection.ts";
+import { asReadError, asRuntimeError } from "./errors.ts";
+import { createHints } from "./hints.ts";
+import type { InformerLimits } from "./informer.ts";
+import { readLogs } from "./logs.ts";
+import { createLooking, type LookLimits } from "./look.ts";
+import { startMirror } from "./mirror.ts";
+import { CONTAINER, refOf, selector, serverLabels, USER_LABEL } from "./names.ts";
+import type { KubeObject, Pod } from "./objects.ts";
+import { isOver, observe, type Sight } from "./observe.ts";
+import { allOf } from "./paths.ts";
+import { createProgressTracker } from "./progress.ts";
+import { openTerminal } from "./terminal.ts";
+import { createUsageReader } from "./usage.ts";
+import { createUserLocks, ensure, remove, stop, type VerbsContext } from "./verbs.ts";
+
+/** Capacity counts every pod of the cluster: asked for by several at once or in a row, it is read once. */
+const CAPACITY_FRESH_MS = 2_000;
+
+/** Stands in `list` for the environment of a namespace that has none: a removal that was cut short. */
+export const NO_ENVIRONMENT = "none";
+
+export interface KubernetesRuntimeOptions {
+  cluster: { kubeConfig: KubeConfig } | { connection: Connection };
+  log: Logger;
+  now?: () => number;
+  /** A label's value that tells this DevPocket's objects from those of others in the same cluster. */
+  serverId?: string;
+  informer?: InformerLimits;
+  look?: LookLimits;
+}
+
+/** Environments as pods of a Kubernetes cluster, 1.20 or newer. */
+export function createKubernetesRuntime({
+  cluster,
+  log,
+  now = Date.now,
+  serverId = "default",
+  informer,
+  look,
+}: KubernetesRuntimeOptions): Runtime {
+  const connection = "connection" in cluster ? cluster.connection : connectionOf(cluster.kubeConfig, now);
+  const client = createKubeClient(connection);
+  const closed = new AbortController();
+  const hints = createHints();
+  const mirror = startMirror({
+    client,
+    serverId,
+    hints,
+    log,
+    signal: closed.signal,
+    ...(informer ? { limits: informer } : {}),
+  });
+  const looking = createLooking({ client, mirror, serverId, ...(look ? { limits: look } : {}) });
+  const progress = createProgressTracker(connection, hints, (pod) => refOf(pod.metadata.labels));
+  const usage = createUsageReader(client, now);
+  const verbs: VerbsContext = { client, looking, serverId, now, log, userLock: createUserLocks() };
+  let capacity: { until: number; answer: ReturnType<typeof readCapacity> } | undefined;
+
+  const seen = (sight: Sight) => observe(sight, { now: now(), progress: progress.of });
+
+  return {
+    observe: (ref) =>
+      reading(async () => {
+        const sight = await looking.look(ref);
+        const observed = seen(sight);
+        // What ends something is not said on the word of a watch that may be behind.
+        if (sight.direct || !isDecisive(observed)) return observed;
+        return seen(await looking.lookDirectly(ref));
+      }),
+    ensure: (spec) => changing(() => ensure(verbs, spec)),
+    stop: (ref) => changing(() => stop(verbs, ref)),
+    remove: (ref) => changing(() => remove(verbs, ref)),
+    changes: (signal) => hints.listen(AbortSignal.any([signal, closed.signal])),
+    async openTerminal(ref: EnvironmentRef, options: TerminalOptions) {
+      const pod = runningPod(await reading(() => looking.look(ref)));
+      if (!pod) throw new RuntimeRejected("rejected", "The environment does not run");
+      const { namespace = "", name = "" } = pod.metadata;
+      return reading(() => openTerminal(connection, { namespace, pod: name, container: CONTAINER }, options));
+    },
+    async *logs(ref, { after, signal }) {
+      const either = AbortSignal.any([signal, closed.signal]);
+      try {
+        yield* readLogs({ client, looking, mirror, hints }, ref, { after, signal: either });
+      } catch (error) {
+        throw asReadError(error);
+      }
+    },
+    usage: (ref) =>
+      reading(async () => {
+        const sight = await looking.look(ref);
+        const pod = runningPod(sight);
+        return pod ? usage.read(pod, sight.claim) : null;
+      }),
+    capacity() {
+      if (capacity && capacity.until > performance.now()) return capacity.answer;
+      capacity = {
+        until: performance.now() + CAPACITY_FRESH_MS,
+        answer: reading(() => readCapacity(client)),
+      };
+      return capacity.answer;
+    },
+    list: () => reading(() => listAll(client, serverId)),
+    async close() {
+      closed.abort();
+      progress.close();
+    },
+  };
+}
+
+function isDecisive({ phase }: Observed): boolean {
+  return phase === "absent" || phase === "stopped" || phase === "failed";
+}
+
+async function reading<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw asReadError(error);
+  }
+}
+
+async function changing(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw asRuntimeError(error);
+  }
+}
+
+/** The pod whose container runs now and is to go on. */
+function runningPod({ deployment, pods }: Sight): Pod | undefined {
+  if (!deployment || deployment.spec.replicas === 0) return undefined;
+  return pods.find(
+    (pod) =>
+      !pod.metadata.deletionTimestamp &&
+      !isOver(pod) &&
+      pod.status?.containerStatuses?.some(({ name, state }) => name === CONTAINER && state?.running),
+  );
+}
+
+/**
+ * Whose objects there are. The claim is the first that is made of an environment, it and the Deployment
+ * the last to be deleted: nothing is ever there without one of them.
+ */
+async function listAll(client: KubeClient, serverId: string): Promise<EnvironmentRef[]> {
+  const query = { labelSelector: selector(serverLabels(serverId)) };
+  const kinds = ["deployments", "pods", "persistentvolumeclaims"] as const;
+  const [namespaces, ...lists] = await Promise.all([
+    client.list<KubeObject>("/api/v1/namespaces", query),
+    ...kinds.map((kind) => client.list<KubeObject>(allOf(kind), query)),
+  ]);
+  const found = new Map<string, EnvironmentRef>();
+  const users = new Set<string>();
+  for (const { metadata } of lists.flatMap(({ items }) => items)) {
+    const ref = refOf(metadata.labels);
+    if (!ref) continue;
+    found.set(ref.environmentId, ref);
+    users.add(ref.userId);
+  }
+  for (const { metadata } of namespaces.items) {
+    const userId = metadata.labels?.[USER_LABEL];
+    if (userId && !users.has(userId) && !metadata.deletionTimestamp) {
+      found.set(`${NO_ENVIRONMENT}/${userId}`, { environmentId: NO_ENVIRONMENT, userId });
+    }
+  }
+  return [...found.values()];
+}

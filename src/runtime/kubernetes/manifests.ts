@@ -1,0 +1,206 @@
+import type { V1Container, V1PodSpec } from "@kubernetes/client-node";
+import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
+import type { EnvironmentSpec } from "../runtime.ts";
+import { DEFAULT_VARIABLES, startupScript } from "../startup.ts";
+import {
+  CONTAINER,
+  ENVIRONMENT_LABEL,
+  environmentLabels,
+  environmentName,
+  GENERATION_ANNOTATION,
+  namespaceName,
+  SERVICE_ACCOUNT,
+  startupNonce,
+} from "./names.ts";
+import type { Manifest } from "./objects.ts";
+
+/* What an environment is in a cluster. API fields are those that both Kubernetes 1.20 and today's have. */
+
+/** Of an environment whose template names none. */
+export const DEFAULT_IMAGE = "debian:12";
+
+export const WORKSPACE = "/workspace";
+const SCRIPT_FOLDER = "/etc/devpocket";
+const SCRIPT_FILE = "startup.sh";
+/** In the pod's own scratch volume: gone with the pod. */
+const STATE_FOLDER = "/run/devpocket";
+const READY_FILE = `${STATE_FOLDER}/ready`;
+const TERMINATION_FILE = "/dev/termination-log";
+
+/**
+ * A container asks the scheduler for this part of its CPU limit. Environments idle most of the time and CPU
+ * can be shared at any moment; memory can't, so that its request is its limit.
+ */
+const CPU_REQUEST_FRACTION = 1 / 10;
+const CPU_REQUEST_LEAST_MILLIS = 10;
+
+/** How long the startup script lets processes end before it kills them, and kubelet lets the script. */
+const STOP_GRACE_SECONDS = 3;
+export const TERMINATION_GRACE_SECONDS = 8;
+
+/** While the startup commands run, how often kubelet looks whether they are done. */
+const READY_CHECK_SECONDS = 2;
+/** The deadline of an installation is the reconciler's; kubelet is never to kill the container for it. */
+const READY_CHECKS = 2_000_000;
+
+const FIRST_UNPRIVILEGED_PORT = 1024;
+
+/** Any group: a volume's files are made its, so that an image with a user of its own can write. */
+const WORKSPACE_GROUP = 1000;
+
+export interface EnvironmentManifests {
+  claim: Manifest;
+  configMap: Manifest;
+  secret: Manifest;
+  service: Manifest;
+  deployment: Manifest;
+}
+
+/** @param storageBytes what the claim asks for, where that is not what the specification does */
+export function environmentManifests(
+  spec: EnvironmentSpec,
+  serverId: string,
+  storageBytes = spec.resources.storageBytes,
+): EnvironmentManifests {
+  const labels = environmentLabels(spec, serverId);
+  const metadata = {
+    name: environmentName(spec.environmentId),
+    namespace: namespaceName(spec.userId),
+    labels,
+  };
+  const pods = { [ENVIRONMENT_LABEL]: spec.environmentId };
+  return {
+    claim: {
+      apiVersion: "v1",
+      kind: "PersistentVolumeClaim",
+      metadata,
+      spec: {
+        accessModes: ["ReadWriteOnce"],
+        resources: { requests: { storage: formatBytes(storageBytes) } },
+      },
+    },
+    configMap: {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata,
+      data: {
+        [SCRIPT_FILE]: startupScript({
+          commands: spec.startupCommands,
+          nonce: startupNonce(spec.environmentId, spec.generation),
+          workspace: WORKSPACE,
+          readyFile: READY_FILE,
+          failureFile: TERMINATION_FILE,
+          stopGraceSeconds: STOP_GRACE_SECONDS,
+        }),
+      },
+    },
+    secret: {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata,
+      type: "Opaque",
+      data: Object.fromEntries(
+        Object.entries({ ...DEFAULT_VARIABLES, ...spec.variables }).map(([name, value]) => [
+          name,
+          Buffer.from(value).toString("base64"),
+        ]),
+      ),
+    },
+    service: {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata,
+      spec: {
+        type: "ClusterIP",
+        selector: pods,
+        ports: [{ name: "http", protocol: "TCP", port: spec.port, targetPort: spec.port }],
+      },
+    },
+    deployment: {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata,
+      spec: {
+        replicas: 1,
+        revisionHistoryLimit: 0,
+        strategy: { type: "Recreate" },
+        selector: { matchLabels: pods },
+        template: {
+          metadata: { labels, annotations: { [GENERATION_ANNOTATION]: String(spec.generation) } },
+          spec: podSpec(spec),
+        },
+      },
+    },
+  };
+}
+
+function podSpec(spec: EnvironmentSpec): V1PodSpec {
+  const name = environmentName(spec.environmentId);
+  return {
+    hostname: spec.name,
+    serviceAccountName: SERVICE_ACCOUNT,
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    terminationGracePeriodSeconds: TERMINATION_GRACE_SECONDS,
+    securityContext: {
+      fsGroup: WORKSPACE_GROUP,
+      fsGroupChangePolicy: "OnRootMismatch",
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    containers: [container(spec)],
+    volumes: [
+      { name: "workspace", persistentVolumeClaim: { claimName: name } },
+      { name: "startup", configMap: { name, defaultMode: 0o555 } },
+      { name: "state", emptyDir: {} },
+    ],
+  };
+}
+
+function container(spec: EnvironmentSpec): V1Container {
+  const { cpuMillis, memoryBytes } = spec.resources;
+  const memory = formatBytes(memoryBytes);
+  return {
+    name: CONTAINER,
+    image: spec.image ?? DEFAULT_IMAGE,
+    imagePullPolicy: "IfNotPresent",
+    command: ["/bin/sh", `${SCRIPT_FOLDER}/${SCRIPT_FILE}`],
+    workingDir: WORKSPACE,
+    envFrom: [{ secretRef: { name: environmentName(spec.environmentId) } }],
+    ports: [{ name: "http", containerPort: spec.port, protocol: "TCP" }],
+    resources: {
+      requests: { cpu: formatCpuMillis(cpuRequestMillis(cpuMillis)), memory },
+      limits: { cpu: formatCpuMillis(cpuMillis), memory },
+    },
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      privileged: false,
+      capabilities: { drop: ["ALL"], ...capabilitiesOf(spec) },
+    },
+    // A startup probe and none of readiness: kubelet starts a process in the container for every check,
+    // and stops checking once it has succeeded.
+    startupProbe: {
+      exec: { command: ["/bin/sh", "-c", `test -e ${READY_FILE}`] },
+      periodSeconds: READY_CHECK_SECONDS,
+      timeoutSeconds: 10,
+      failureThreshold: READY_CHECKS,
+    },
+    terminationMessagePath: TERMINATION_FILE,
+    terminationMessagePolicy: "File",
+    volumeMounts: [
+      { name: "workspace", mountPath: WORKSPACE },
+      { name: "startup", mountPath: SCRIPT_FOLDER, readOnly: true },
+      { name: "state", mountPath: STATE_FOLDER },
+    ],
+  };
+}
+
+function capabilitiesOf({ capabilities, port }: EnvironmentSpec): { add?: string[] } {
+  const add = new Set(capabilities);
+  if (port < FIRST_UNPRIVILEGED_PORT) add.add("NET_BIND_SERVICE");
+  return add.size > 0 ? { add: [...add] } : {};
+}
+
+export function cpuRequestMillis(limitMillis: number): number {
+  const part = Math.ceil(limitMillis * CPU_REQUEST_FRACTION);
+  return Math.min(limitMillis, Math.max(CPU_REQUEST_LEAST_MILLIS, part));
+}

@@ -1,0 +1,112 @@
+import type { Connection } from "./connection.ts";
+import type { ExecTarget } from "./exec.ts";
+import { openSocket } from "./socket.ts";
+
+/** Above this many characters waiting to be taken the stream is paused. */
+const HIGH_WATER_CHARS = 512 * 1024;
+
+/** One line as the container wrote it, with the time that kubelet noted. */
+export interface StampedLine {
+  /** Nanoseconds since the epoch. */
+  atNs: bigint;
+  text: string;
+}
+
+export interface PodLogOptions {
+  /** The log of the container before the last restart. */
+  previous?: boolean;
+  /** Lines from this second on. */
+  sinceSeconds?: bigint;
+  /** Called when there is something to take, and at the end. */
+  wake(): void;
+}
+
+/** A container's log, followed until the container ends. */
+export interface PodLog {
+  /** The next line; undefined: none as yet. */
+  take(): StampedLine | undefined;
+  /** Whether everything has been taken and nothing will follow. */
+  ended(): boolean;
+  close(): void;
+}
+
+/** @throws KubeStatusError 400 while the container has not started, 404 when there is no such pod */
+export async function openPodLog(
+  connection: Connection,
+  { namespace, pod, container }: ExecTarget,
+  { previous = false, sinceSeconds, wake }: PodLogOptions,
+): Promise<PodLog> {
+  const socket = await openSocket(
+    connection,
+    `/api/v1/namespaces/${namespace}/pods/${pod}/log`,
+    [
+      ["container", container],
+      ["follow", String(!previous)],
+      ["previous", String(previous)],
+      ["timestamps", "true"],
+      ...(sinceSeconds === undefined
+        ? []
+        : [["sinceTime", new Date(Number(sinceSeconds) * 1000).toISOString()] satisfies [string, string]]),
+    ],
+    ["binary.k8s.io"],
+  );
+  const decoder = new TextDecoder();
+  const lines: StampedLine[] = [];
+  let rest = "";
+  let waitingChars = 0;
+  let paused = false;
+  let closed = false;
+
+  const push = (line: string) => {
+    if (line === "") return;
+    lines.push(stamped(line));
+    waitingChars += line.length;
+  };
+  socket.onmessage = ({ data }) => {
+    const parts = (rest + decoder.decode(data, { stream: true })).split("\n");
+    rest = parts.pop() ?? "";
+    parts.forEach(push);
+    if (waitingChars > HIGH_WATER_CHARS && !paused) {
+      paused = true;
+      socket.pause();
+    }
+    if (lines.length > 0) wake();
+  };
+  socket.onclose = () => {
+    // Only a cut connection leaves half a line; taken up again, it comes whole.
+    closed = true;
+    wake();
+  };
+  socket.resume();
+  return {
+    take() {
+      const line = lines.shift();
+      if (line) waitingChars -= line.text.length;
+      if (paused && waitingChars < HIGH_WATER_CHARS / 2) {
+        paused = false;
+        socket.resume();
+      }
+      return line;
+    },
+    ended: () => closed && lines.length === 0,
+    close() {
+      socket.onmessage = socket.onclose = null;
+      if (paused) socket.resume();
+      socket.close();
+    },
+  };
+}
+
+const STAMP = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) /;
+
+/** Splits kubelet's time from a line. A line without one (kubelet's own complaints) counts as of the epoch. */
+export function stamped(line: string): StampedLine {
+  const match = STAMP.exec(line);
+  const [whole = "", seconds = "", fraction = "", zone = ""] = match ?? [];
+  const ms = Date.parse(seconds + zone);
+  if (!match || Number.isNaN(ms)) return { atNs: 0n, text: line };
+  return {
+    atNs: BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, "0") || 0),
+    text: line.slice(whole.length),
+  };
+}

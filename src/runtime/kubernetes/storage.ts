@@ -1,0 +1,88 @@
+import { formatBytes, parseBytes } from "../../lib/quantity.ts";
+import type { EnvironmentSpec } from "../runtime.ts";
+import type { KubeClient } from "./client.ts";
+import { FIELD_MANAGER } from "./client.ts";
+import { KubeStatusError } from "./errors.ts";
+import { environmentManifests } from "./manifests.ts";
+import { environmentName, namespaceName } from "./names.ts";
+import type { Claim, StorageClass } from "./objects.ts";
+import { environmentPaths } from "./paths.ts";
+
+interface StorageContext {
+  client: KubeClient;
+  serverId: string;
+  now: () => number;
+}
+
+/**
+ * What to ask of an environment's claim. A claim that is there grows where its class allows that, and never
+ * shrinks. Where it can't grow, the environment goes on with the size that it has, and an event, which is a
+ * line in its log, says so.
+ */
+export async function storageToAsk(
+  context: StorageContext,
+  spec: EnvironmentSpec,
+  claim: Claim | null,
+): Promise<{ bytes: number; apply: boolean }> {
+  const bytes = spec.resources.storageBytes;
+  if (!claim) return { bytes, apply: true };
+  const has = parseBytes(claim.spec.resources?.requests?.storage ?? "") ?? bytes;
+  if (bytes <= has) return { bytes: has, apply: false };
+  const refusal = await grow(context, spec, claim);
+  if (refusal !== null) {
+    await sayThatItStays(context, spec, claim, `The volume stays at ${formatBytes(has)}: ${refusal}`);
+  }
+  return { bytes: refusal === null ? bytes : has, apply: false };
+}
+
+/** Null when the claim now asks for more; else why it can't. */
+async function grow(
+  { client, serverId }: StorageContext,
+  spec: EnvironmentSpec,
+  claim: Claim,
+): Promise<string | null> {
+  const className = claim.spec.storageClassName ?? "";
+  const found = className
+    ? await client.get<StorageClass & { metadata: object }>(
+        `/apis/storage.k8s.io/v1/storageclasses/${className}`,
+      )
+    : null;
+  if (!found?.allowVolumeExpansion) return `storage class "${className}" can't grow volumes`;
+  try {
+    await client.apply(environmentPaths(spec).claim, environmentManifests(spec, serverId).claim);
+    return null;
+  } catch (error) {
+    if (error instanceof KubeStatusError && (error.code === 403 || error.code === 422)) return error.message;
+    throw error;
+  }
+}
+
+async function sayThatItStays(
+  { client, now }: StorageContext,
+  spec: EnvironmentSpec,
+  claim: Claim,
+  message: string,
+): Promise<void> {
+  const namespace = namespaceName(spec.userId);
+  const time = new Date(now()).toISOString().replace(/\.\d+Z$/, "Z");
+  const name = environmentName(spec.environmentId);
+  await client.apply(`${environmentPaths(spec).events}/${name}.storage.${spec.generation}`, {
+    apiVersion: "v1",
+    kind: "Event",
+    metadata: { name: `${name}.storage.${spec.generation}`, namespace },
+    involvedObject: {
+      apiVersion: "v1",
+      kind: "PersistentVolumeClaim",
+      namespace,
+      name,
+      ...(claim.metadata.uid ? { uid: claim.metadata.uid } : {}),
+    },
+    type: "Warning",
+    reason: "StorageNotGrown",
+    message,
+    source: { component: FIELD_MANAGER },
+    firstTimestamp: time,
+    lastTimestamp: time,
+    count: 1,
+  });
+}

@@ -1,0 +1,140 @@
+import type { Logger } from "../../lib/logger.ts";
+import { Semaphore } from "../../lib/semaphore.ts";
+import { type EnvironmentRef, type EnvironmentSpec, RuntimeRejected } from "../runtime.ts";
+import { FIELD_MANAGER, type KubeClient } from "./client.ts";
+import { isStatus } from "./errors.ts";
+import type { Looking } from "./look.ts";
+import { environmentManifests } from "./manifests.ts";
+import { removeEmptyNamespace } from "./namespaces.ts";
+import { type Claim, type Deployment, type Namespace, type Node, type Pod, timeMs } from "./objects.ts";
+import { environmentPaths, inNamespace, userPaths } from "./paths.ts";
+import { storageToAsk } from "./storage.ts";
+import { userManifests } from "./usermanifests.ts";
+
+/** A pod whose node does not answer is deleted by force this long after it should have been gone. */
+const FORCE_AFTER_MS = 30_000;
+
+export interface VerbsContext {
+  client: KubeClient;
+  looking: Looking;
+  serverId: string;
+  now: () => number;
+  log: Logger;
+  /** One change at a time to what a user has in common: a namespace is deleted with its last environment. */
+  userLock(userId: string): Semaphore;
+}
+
+export function createUserLocks(): (userId: string) => Semaphore {
+  // A few dozen bytes for each user that was ever active since the start.
+  const locks = new Map<string, Semaphore>();
+  return (userId) => {
+    const lock = locks.get(userId) ?? new Semaphore(1);
+    locks.set(userId, lock);
+    return lock;
+  };
+}
+
+export async function ensure(context: VerbsContext, spec: EnvironmentSpec): Promise<void> {
+  const { client, looking, serverId } = context;
+  const paths = environmentPaths(spec);
+  await context.userLock(spec.userId).run(async () => {
+    await ensureUser(context, spec);
+    const claim = await client.get<Claim>(paths.claim);
+    if (claim?.metadata.deletionTimestamp) throw ending();
+    const storage = await storageToAsk(context, spec, claim);
+    const {
+      claim: wanted,
+      configMap,
+      secret,
+      service,
+      deployment,
+    } = environmentManifests(spec, serverId, storage.bytes);
+    // Alone and first: where the quota refuses it, nothing else has been made.
+    if (storage.apply) await client.apply(paths.claim, wanted);
+    await Promise.all([
+      client.apply(paths.configMap, configMap),
+      client.apply(paths.secret, secret),
+      client.apply(paths.service, service),
+    ]);
+    looking.wrote(spec, await client.apply<Deployment>(paths.deployment, deployment));
+  });
+}
+
+async function ensureUser({ client, serverId }: VerbsContext, spec: EnvironmentSpec): Promise<void> {
+  const paths = userPaths(spec.userId);
+  const manifests = userManifests(spec.userId, spec.userQuota, serverId);
+  const namespace = await client.apply<Namespace>(paths.namespace, manifests.namespace);
+  if (namespace.status?.phase === "Terminating") throw ending();
+  await Promise.all([
+    client.apply(paths.serviceAccount, manifests.serviceAccount),
+    client.apply(paths.limitRange, manifests.limitRange),
+    client.apply(paths.networkPolicy, manifests.networkPolicy),
+    manifests.quota ? client.apply(paths.quota, manifests.quota) : client.delete(paths.quota),
+  ]);
+}
+
+function ending(): RuntimeRejected {
+  return new RuntimeRejected("ending", "Waiting for what was deleted before to be gone");
+}
+
+/** Scales to zero; the claim stays. */
+export async function stop(context: VerbsContext, ref: EnvironmentRef): Promise<void> {
+  const { client, looking } = context;
+  try {
+    const response = await client.request("PATCH", environmentPaths(ref).deployment, {
+      query: { fieldManager: FIELD_MANAGER },
+      contentType: "application/merge-patch+json",
+      body: { spec: { replicas: 0 } },
+    });
+    looking.wrote(ref, (await response.json()) as Deployment);
+  } catch (error) {
+    if (!isStatus(error, 404)) throw error;
+  }
+  const { pods } = await looking.look(ref);
+  await forceStuck(context, ref, pods);
+}
+
+export async function remove(context: VerbsContext, ref: EnvironmentRef): Promise<void> {
+  const { client, looking, serverId } = context;
+  const paths = environmentPaths(ref);
+  looking.deleted(ref);
+  await context.userLock(ref.userId).run(async () => {
+    await Promise.all([paths.service, paths.configMap, paths.secret].map((path) => client.delete(path)));
+    await Promise.all([paths.deployment, paths.claim].map((path) => client.delete(path)));
+    await removeEmptyNamespace(client, ref, serverId);
+  });
+  const { pods } = await looking.lookDirectly(ref);
+  // Their Deployment may have gone without them, or the cluster's garbage collector be slow.
+  await Promise.all(
+    pods.filter((pod) => !pod.metadata.deletionTimestamp).map((pod) => client.delete(podPath(pod))),
+  );
+  await forceStuck(context, ref, pods);
+}
+
+function podPath({ metadata }: Pod): string {
+  return `${inNamespace(metadata.namespace ?? "", "pods")}/${metadata.name}`;
+}
+
+/**
+ * Deletes pods by force that should long be gone: a node that does not answer would keep them, and with
+ * them the environment, for ever. Where the node is well, kubelet is left to end what it can.
+ */
+async function forceStuck(
+  { client, now, log }: VerbsContext,
+  ref: EnvironmentRef,
+  pods: Pod[],
+): Promise<void> {
+  for (const pod of pods) {
+    const deadline = timeMs(pod.metadata.deletionTimestamp);
+    if (deadline === undefined || now() < deadline + FORCE_AFTER_MS) continue;
+    if (await isNodeWell(client, pod.spec.nodeName)) continue;
+    log.warn("deleting a pod by force, its node does not answer", { ...ref, pod: pod.metadata.name });
+    const uid = pod.metadata.uid;
+    await client.delete(podPath(pod), { graceSeconds: 0, ...(uid ? { uid } : {}) });
+  }
+}
+
+async function isNodeWell(client: KubeClient, nodeName: string | undefined): Promise<boolean> {
+  const node = nodeName ? await client.get<Node>(`/api/v1/nodes/${nodeName}`) : null;
+  return node?.status?.conditions?.find(({ type }) => type === "Ready")?.status === "True";
+}

@@ -1,0 +1,103 @@
+import { KubeConfig } from "@kubernetes/client-node";
+import { newId } from "../../../src/lib/ids.ts";
+import { createLogger } from "../../../src/lib/logger.ts";
+import { createKubeClient, type KubeClient } from "../../../src/runtime/kubernetes/client.ts";
+import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
+import {
+  createKubernetesRuntime,
+  type KubernetesRuntimeOptions,
+} from "../../../src/runtime/kubernetes/kubernetes.ts";
+import { namespaceName } from "../../../src/runtime/kubernetes/names.ts";
+import { namespacePath } from "../../../src/runtime/kubernetes/paths.ts";
+import type { EnvironmentSpec, Observed, Runtime } from "../../../src/runtime/runtime.ts";
+import { until } from "../../until.ts";
+
+/* The real cluster that KUBECONFIG names, for tests. */
+
+export function kubeConfig(): KubeConfig {
+  const config = new KubeConfig();
+  config.loadFromFile(process.env.KUBECONFIG ?? "");
+  return config;
+}
+
+export interface Cluster {
+  runtime: Runtime;
+  client: KubeClient;
+  serverId: string;
+  /** A specification of an environment of a new user, who is cleaned up after the test. */
+  spec(change?: Partial<EnvironmentSpec>): EnvironmentSpec;
+  /** Another runtime for the same objects, as after a restart of the server. */
+  restart(options?: Partial<KubernetesRuntimeOptions>): Runtime;
+  close(): Promise<void>;
+}
+
+/** Each has a label of its own, so that tests running side by side see nothing of each other. */
+export function openCluster(options: Partial<KubernetesRuntimeOptions> = {}): Cluster {
+  const serverId = `test-${newId()}`;
+  const log = createLogger({ format: "text", level: "error" });
+  const client = createKubeClient(connectionOf(kubeConfig()));
+  const users = new Set<string>();
+  const runtimes: Runtime[] = [];
+  const restart = (more: Partial<KubernetesRuntimeOptions> = {}) => {
+    const runtime = createKubernetesRuntime({
+      cluster: { kubeConfig: kubeConfig() },
+      log,
+      serverId,
+      ...options,
+      ...more,
+    });
+    runtimes.push(runtime);
+    return runtime;
+  };
+  return {
+    runtime: restart(),
+    client,
+    serverId,
+    restart,
+    spec(change = {}) {
+      const spec = { ...SMALL, environmentId: newId(), userId: newId(), ...change };
+      users.add(spec.userId);
+      return spec;
+    },
+    async close() {
+      await Promise.all(runtimes.map((runtime) => runtime.close()));
+      await Promise.all([...users].map((userId) => client.delete(namespacePath(namespaceName(userId)))));
+      const gone = async () => {
+        const left = await Promise.all(
+          [...users].map((userId) => client.get(namespacePath(namespaceName(userId)))),
+        );
+        return left.every((namespace) => namespace === null);
+      };
+      await until(gone, { timeoutMs: 90_000, intervalMs: 500, message: "a namespace stays" });
+    },
+  };
+}
+
+const SMALL = {
+  name: "test",
+  generation: 1,
+  image: "debian:12",
+  startupCommands: [],
+  variables: {},
+  resources: { cpuMillis: 500, memoryBytes: 128 * 2 ** 20, storageBytes: 2 ** 30 },
+  port: 8080,
+  capabilities: [],
+  userQuota: null,
+};
+
+export async function untilPhase<P extends Observed["phase"]>(
+  runtime: Runtime,
+  ref: EnvironmentSpec,
+  phase: P,
+  timeoutMs = 60_000,
+): Promise<Extract<Observed, { phase: P }>> {
+  let seen: Observed | undefined;
+  const is = (observed: Observed): observed is Extract<Observed, { phase: P }> => observed.phase === phase;
+  return until(
+    async () => {
+      seen = await runtime.observe(ref);
+      return is(seen) ? seen : false;
+    },
+    { timeoutMs, intervalMs: 100, message: () => `wanted ${phase}, saw ${JSON.stringify(seen)}` },
+  ) as Promise<Extract<Observed, { phase: P }>>;
+}
