@@ -11,10 +11,10 @@ import type { Attached, TerminalHub } from "../terminal/hub.ts";
 import { gapMessage, outputMessage, sessionFields, sizeMessage } from "../terminal/protocol.ts";
 import { CLOSE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
-import { HeldInput } from "./held-input.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 import { statusUpdate } from "./status.ts";
 import { parseTerminalFrame, type TerminalRequest } from "./terminal-frames.ts";
+import { TypedInput } from "./typed-input.ts";
 
 /** What the sockets need to know of an environment. */
 export interface SocketEnvironment {
@@ -80,18 +80,15 @@ class TerminalSocket implements Channel, Viewer {
   readonly #clientId: string;
   readonly #environment: SocketEnvironment;
   readonly #unwatch: () => void;
-  readonly #input: HeldInput;
+  readonly #input: TypedInput;
   #attachment: Attachment | null = null;
   /** Counts the attempts to attach: what an overtaken one brings is let go. */
   #attempt = 0;
   #isOpening = false;
   #retryTimer: Timer | undefined;
-  /** What was sent while the terminal was being opened. */
-  #early: (() => void)[] = [];
-  #earlyBytes = 0;
   #size: TerminalSize | null;
   #resizeTimer: Timer | undefined;
-  #ackTimer: Timer | undefined;
+  #toldWaiting: EnvironmentStatus | null = null;
   #isClosed = false;
 
   constructor(peer: Peer, environment: SocketEnvironment, request: TerminalRequest, deps: TerminalDeps) {
@@ -102,12 +99,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#environment = { ...environment };
     this.#size = request.size;
     this.#unwatch = deps.environments.watch(environment.id, (change) => this.#follow(change));
-    this.#input = new HeldInput({
-      messages: peer.messages,
-      write: (bytes) => this.#attachment?.write(bytes),
-      flows: () => this.#attachment?.inputFlows ?? false,
-      onLimit: (isOver) => (isOver ? peer.overLimit() : peer.underLimit()),
-    });
+    this.#input = new TypedInput(peer);
   }
 
   begin(): void {
@@ -153,7 +145,6 @@ class TerminalSocket implements Channel, Viewer {
     this.#unwatch();
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#resizeTimer);
-    clearTimeout(this.#ackTimer);
     this.#leave();
   }
 
@@ -194,7 +185,7 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   inputFlows(): void {
-    this.#input.run();
+    this.#input.flows();
   }
 
   // Opening.
@@ -226,10 +217,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#attachment = attached.attachment;
     this.#welcome(attached);
     attached.attachment.start();
-    const early = this.#early;
-    this.#early = [];
-    this.#earlyBytes = 0;
-    for (const message of early) message();
+    this.#input.attach(attached.attachment);
   }
 
   #openFailed(error: unknown, first: boolean, failures: number): void {
@@ -264,7 +252,7 @@ class TerminalSocket implements Channel, Viewer {
   #leave(): void {
     this.#attempt += 1;
     this.#isOpening = false;
-    this.#input.flush();
+    this.#input.leave();
     this.#attachment?.detach();
     this.#attachment = null;
   }
@@ -325,8 +313,11 @@ class TerminalSocket implements Channel, Viewer {
     this.#peer.send(statusUpdate(this.#environment.id, { ...this.#environment, atMs }));
   }
 
+  /** Once for each status, however much is typed. */
   #tellWaiting(): void {
     const { status } = this.#environment;
+    if (this.#toldWaiting === status) return;
+    this.#toldWaiting = status;
     const message =
       status === "installing"
         ? "Environment is still installing. Terminal will be available once installation completes."
@@ -337,57 +328,9 @@ class TerminalSocket implements Channel, Viewer {
   // What the client sends.
 
   #type(bytes: Uint8Array, seq: number | undefined): void {
-    if (this.#request.readOnly) {
-      this.#peer.complain("This connection can only view the terminal");
-      return;
-    }
-    if (this.#attachment === null) {
-      this.#typeEarly(bytes, seq);
-      return;
-    }
-    if (this.#input.heldBytes + bytes.length > SOCKET_LIMITS.heldBackBytes) {
-      this.#refuseMore();
-      return;
-    }
-    switch (this.#attachment.admit(bytes.length, seq)) {
-      case "taken":
-        this.#input.push(bytes);
-        this.#acknowledgeSoon(seq);
-        return;
-      case "repeated":
-        this.#acknowledgeSoon(seq);
-        return;
-      case "skipped":
-        this.#peer.complain(`Input ${seq} was not taken: the next one is ${this.#attachment.input.seq + 1}`);
-        return;
-      case "refused":
-        this.#refuseMore();
-    }
-  }
-
-  #typeEarly(bytes: Uint8Array, seq: number | undefined): void {
-    if (!this.#isOpening) {
-      this.#tellWaiting();
-      return;
-    }
-    const kept = new Uint8Array(bytes);
-    this.#earlyBytes += kept.length + 64;
-    if (this.#earlyBytes > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
-    else this.#early.push(() => this.#type(kept, seq));
-  }
-
-  #refuseMore(): void {
-    this.#peer.fail(new AppError("too_large", "Too much input is held back"));
-  }
-
-  /** Says how far input has been taken, for clients that may have to send it again. */
-  #acknowledgeSoon(seq: number | undefined): void {
-    if (seq === undefined && !this.#peer.speaksBinary) return;
-    this.#ackTimer ??= setTimeout(() => {
-      this.#ackTimer = undefined;
-      const input = this.#attachment?.input;
-      if (input) this.#peer.send({ type: "input_ack", seq: input.seq, offset: input.bytes });
-    }, SOCKET_LIMITS.acknowledgeEveryMs);
+    if (this.#request.readOnly) this.#peer.complain("This connection can only view the terminal");
+    else if (this.#attachment === null && !this.#isOpening) this.#tellWaiting();
+    else this.#input.type(bytes, seq);
   }
 
   /** The first is applied at once, of those that follow closely the last. */

@@ -1,0 +1,425 @@
+import { describe, expect, test } from "bun:test";
+import { RuntimeUnreachable } from "../../src/runtime/runtime.ts";
+import { ScriptedPty, spawnPty } from "../terminal/ptys.ts";
+import { until } from "../until.ts";
+import { Client } from "./client.ts";
+import { ENVIRONMENT_ID, serveTerminals } from "./terminal-server.ts";
+
+const BINARY = { protocols: ["devpocket.v1.binary"] };
+
+describe("a terminal", () => {
+  test("welcomes, shows what is printed, takes what is typed, and ends with the shell", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url({ cols: 100, rows: 30 }));
+    const welcome = await client.next("welcome");
+    expect(welcome).toEqual({
+      type: "welcome",
+      message: "Connected to my-shell",
+      environment: {
+        id: ENVIRONMENT_ID,
+        name: "my-shell",
+        template: "shell",
+        status: "running",
+        installation_completed: true,
+        pty_enabled: true,
+      },
+      session_id: expect.stringMatching(/^[0-9a-f]{24}$/),
+      resumed: false,
+      offset: 0,
+      cols: 100,
+      rows: 30,
+      client_id: expect.stringMatching(/^[0-9a-f]{24}$/),
+      input_seq: 0,
+      input_offset: 0,
+    });
+    expect(client.types[0]).toBe("welcome");
+    client.send({ type: "input", data: "stty size; echo $((6*7)) größe\r" });
+    await until(() => client.output.includes("30 100\r\n42 größe"));
+    client.send({ type: "resize", cols: 90, rows: 20 });
+    client.send({ type: "input", data: "stty size\r" });
+    await until(() => client.output.includes("20 90"));
+    client.send({ type: "input", data: "exit 7\r" });
+    expect(await client.next("exit")).toEqual({ type: "exit", code: 7 });
+    expect((await client.end()).code).toBe(1000);
+    expect(server.environments.watchers).toBe(0);
+  });
+
+  test("numbers its output without a gap", async () => {
+    await using server = serveTerminals({ command: ["sh", "-c", "seq 1 20000; sleep 60"] });
+    const client = new Client(server.url());
+    await until(() => client.output.includes("20000\r\n"));
+    let expected = 0;
+    for (const message of client.messages.filter(({ type }) => type === "output")) {
+      expect(message.offset).toBe(expected);
+      expected += Buffer.byteLength(String(message.data));
+      expect(message.next_offset).toBe(expected);
+    }
+  });
+
+  test("shows characters whole wherever reads cut them", async () => {
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    const client = new Client(server.url());
+    await client.next("welcome");
+    for (const byte of Buffer.from("a€😀ß")) ptys[0]?.print(Uint8Array.of(byte));
+    ptys[0]?.print(Uint8Array.of(0xff, 0x62));
+    await until(() => client.output === "a€😀ß\ufffdb");
+    expect(client.messages.at(-1)?.next_offset).toBe(12);
+  });
+
+  test("takes R2's form of a resize, and JSON in a binary frame without a subprotocol", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url());
+    await client.next("welcome");
+    client.send({ type: "resize", data: "", metadata: { rows: 33, cols: 111 } });
+    client.socket.send(Buffer.from(JSON.stringify({ type: "input", data: "stty size\r" })));
+    await until(() => client.output.includes("33 111"));
+  });
+
+  test("complains about messages it can't use, and stays", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url());
+    await client.next("welcome");
+    const wrong = [
+      { type: "input" },
+      { type: "input", data: 3 },
+      { type: "input", data: "x", seq: 0 },
+      { type: "resize", cols: 0, rows: 10 },
+      { type: "resize", cols: 10, rows: 100_000 },
+      { type: "ack", offset: 1_000_000 },
+      { type: "fly" },
+    ];
+    for (const message of wrong) client.send(message);
+    client.send({ type: "ping" });
+    await client.next("pong");
+    expect(client.types.filter((type) => type === "error").length).toBe(wrong.length);
+  });
+
+  test.each<[string, Record<string, string>, string]>([
+    ["of someone else", { token: "token-bob" }, "Environment not found"],
+    ["with an offset that is none", { offset: "-1" }, "offset: must be a whole number"],
+    ["with a mode that is none", { mode: "fly" }, "mode: must be view or edit"],
+    ["to view, of no session", { mode: "view" }, "Terminal session not found"],
+  ])("%s is refused", async (_what, query, reason) => {
+    await using server = serveTerminals();
+    const client = new Client(server.url(query));
+    expect(await client.end()).toEqual({ code: 1008, reason });
+  });
+
+  test("ends Ctrl-C's victim, and tells 128+n when the shell dies of a signal", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url());
+    await client.next("welcome");
+    client.send({ type: "input", data: "sh -c 'echo rea\"\"dy; exec sleep 1000'; echo st''opped\r" });
+    await until(() => client.output.includes("ready"));
+    client.send({ type: "input", data: "\x03" });
+    client.send({ type: "input", data: "echo still h''ere\r" });
+    await until(() => client.output.includes("still here"));
+    expect(client.output).not.toContain("stopped");
+  });
+});
+
+describe("the binary protocol", () => {
+  test("gives raw bytes, takes raw input, and counts both", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url(), BINARY);
+    const welcome = await client.next("welcome");
+    client.socket.send(Buffer.from("printf '\\377\\376\\n'; exit\r"));
+    expect(await client.next("input_ack")).toEqual({ type: "input_ack", seq: 0, offset: 26 });
+    await client.next("exit");
+    const output = Buffer.concat(client.binary);
+    expect(output.includes(Uint8Array.of(0xff, 0xfe))).toBe(true);
+    expect(client.types).not.toContain("output");
+    expect(welcome.offset).toBe(0);
+  });
+
+  test("sends no more than 256 KiB unacknowledged, and all of it to one that acknowledges", async () => {
+    const bytes = 3_000_000;
+    await using server = serveTerminals({
+      command: ["sh", "-c", `stty raw; head -c ${bytes} /dev/zero; sleep 60`],
+    });
+    const silent = new Client(server.url(), BINARY);
+    const welcome = await silent.next("welcome");
+    const received = (client: Client) => client.binary.reduce((sum, frame) => sum + frame.length, 0);
+    await until(() => received(silent) >= 64 * 1024);
+    for (let n = 0; n < 5; n++) {
+      silent.send({ type: "ping" });
+      await silent.next("pong", n);
+    }
+    expect(received(silent)).toBeLessThanOrEqual(256 * 1024);
+    silent.socket.close();
+    await silent.end();
+
+    const client = new Client(server.url({ session_id: String(welcome.session_id), offset: 0 }), BINARY);
+    let next = 0;
+    let missing = 0;
+    client.onFrame = (frame) => {
+      if (frame instanceof Uint8Array) next += frame.length;
+      else if (frame.type === "gap") {
+        missing += Number(frame.bytes);
+        next = Number(frame.offset);
+      } else return;
+      client.send({ type: "ack", offset: next });
+    };
+    await until(() => next === bytes);
+    expect(received(client) + missing).toBe(bytes);
+  });
+});
+
+describe("resuming", () => {
+  test("goes on at exactly the next byte, with what was printed meanwhile", async () => {
+    await using server = serveTerminals();
+    const first = new Client(server.url());
+    const { session_id } = await first.next("welcome");
+    first.send({ type: "input", data: "echo be''fore; sleep 0.2; echo af''ter\r" });
+    await until(() => first.output.includes("before\r\n"));
+    const offset = Number(first.messages.at(-1)?.next_offset);
+    first.socket.terminate();
+
+    const second = new Client(server.url({ session_id: String(session_id), offset }));
+    expect(await second.next("welcome")).toMatchObject({ session_id, offset, resumed: true });
+    await until(() => second.output.includes("after\r\n"));
+    expect(second.output.startsWith("after")).toBe(true);
+  });
+
+  test("of a session that is gone begins a new one and says so", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url({ session_id: "0123", offset: 99 }));
+    expect(await client.next("welcome")).toMatchObject({ resumed: false, offset: 0 });
+  });
+
+  test("input that may have been lost is sent again and applied once", async () => {
+    await using server = serveTerminals({ command: ["cat"] });
+    const first = new Client(server.url({ client_id: "phone" }));
+    const { session_id } = await first.next("welcome");
+    for (const seq of [1, 2, 3]) first.send({ type: "input", data: `<${seq}>`, seq });
+    expect(await first.next("input_ack")).toMatchObject({ seq: 3 });
+
+    const second = new Client(server.url({ client_id: "phone", session_id: String(session_id), offset: 0 }));
+    expect(await second.next("welcome")).toMatchObject({ input_seq: 3, input_offset: 9 });
+    expect(await first.end()).toEqual({ code: 1000, reason: "Resumed on another connection" });
+    for (const seq of [2, 3, 4]) second.send({ type: "input", data: `<${seq}>`, seq });
+    second.send({ type: "input", data: "\r" });
+    await until(() => second.output.includes("<4>\r\n<1>"));
+    expect(second.output).toBe("<1><2><3><4>\r\n<1><2><3><4>\r\n");
+    second.send({ type: "input", data: "x", seq: 9 });
+    expect(await second.next("error")).toMatchObject({
+      message: "Input 9 was not taken: number 5 comes next",
+    });
+  });
+
+  test("joins others, who see the same and its size", async () => {
+    await using server = serveTerminals();
+    const laptop = new Client(server.url({ cols: 100, rows: 30 }));
+    const { session_id } = await laptop.next("welcome");
+    const phone = new Client(server.url({ session_id: String(session_id), cols: 40, rows: 20 }));
+    await phone.next("welcome");
+    expect(await laptop.next("resize")).toEqual({ type: "resize", cols: 40, rows: 20 });
+    const tv = new Client(server.url({ session_id: String(session_id), mode: "view" }));
+    await tv.next("welcome");
+    phone.send({ type: "input", data: "echo sh''ared\r" });
+    await Promise.all([laptop, phone, tv].map((client) => until(() => client.output.includes("shared"))));
+    tv.send({ type: "input", data: "echo intr''uder\r" });
+    expect((await tv.next("error")).message).toBe("This connection can only view the terminal");
+    expect(laptop.output).toBe(phone.output);
+  });
+});
+
+describe("an environment's life", () => {
+  test("a terminal waits for its environment and attaches by itself", async () => {
+    await using server = serveTerminals();
+    server.environments.become("installing", "Step 1 of 2", 20);
+    const client = new Client(server.url({ cols: 70, rows: 20 }));
+    expect(await client.next("welcome")).toMatchObject({
+      environment: { status: "installing", pty_enabled: false },
+    });
+    expect(await client.next("info")).toEqual({
+      type: "info",
+      message: "Environment is still installing. Terminal will be available once installation completes.",
+    });
+    await client.next("status_update");
+    client.send({ type: "input", data: "too early" });
+    client.send({ type: "resize", cols: 71, rows: 21 });
+    client.send({ type: "ping" });
+    await client.next("pong");
+    server.environments.become("installing", "Step 2 of 2", 60);
+    expect(await client.next("status_update", 1)).toEqual({
+      type: "status_update",
+      environment_id: ENVIRONMENT_ID,
+      status: "installing",
+      message: "Step 2 of 2",
+      progress: 60,
+      timestamp: "2026-01-02T03:04:05.000Z",
+    });
+    server.environments.become("running", null, 100);
+    const second = await client.next("welcome", 1);
+    expect(second).toMatchObject({
+      environment: { status: "running", pty_enabled: true },
+      offset: 0,
+      cols: 71,
+    });
+    client.send({ type: "input", data: "stty size\r" });
+    await until(() => client.output.includes("21 71"));
+    expect(client.output).not.toContain("too early");
+  });
+
+  test.each(["stopping", "stopped", "terminated"] as const)("%s closes it with 1000", async (status) => {
+    await using server = serveTerminals();
+    const client = new Client(server.url());
+    await client.next("welcome");
+    server.environments.become(status);
+    server.hub.endAll(ENVIRONMENT_ID);
+    expect(await client.end()).toEqual({ code: 1000, reason: "Environment stopped" });
+    expect(client.types).not.toContain("exit");
+  });
+
+  test.each(["stopping", "stopped", "error", "terminated"] as const)(
+    "%s refuses a new one",
+    async (status) => {
+      await using server = serveTerminals();
+      server.environments.become(status);
+      const client = new Client(server.url());
+      expect(await client.end()).toEqual({ code: 1008, reason: `Environment is ${status}` });
+      expect(client.messages).toEqual([{ type: "error", message: `Environment is ${status}` }]);
+    },
+  );
+
+  test("a failure while it waits is told and closes it", async () => {
+    await using server = serveTerminals();
+    server.environments.become("provisioning");
+    const client = new Client(server.url());
+    await client.next("welcome");
+    server.environments.become("error", "image nosuch:1 cannot be pulled: not found");
+    expect((await client.end()).code).toBe(1008);
+    expect(client.messages.at(-1)).toEqual({
+      type: "error",
+      message: "image nosuch:1 cannot be pulled: not found",
+    });
+  });
+
+  test("a restart keeps the socket and gives it a new session", async () => {
+    await using server = serveTerminals();
+    const client = new Client(server.url());
+    const first = await client.next("welcome");
+    server.environments.become("restarting");
+    server.hub.endAll(ENVIRONMENT_ID);
+    server.environments.become("provisioning");
+    server.environments.become("running", null, 100);
+    const second = await client.next("welcome", 1);
+    expect(second).toMatchObject({ resumed: false, offset: 0, environment: { pty_enabled: true } });
+    expect(second.session_id).not.toBe(first.session_id);
+    client.send({ type: "input", data: "echo ag''ain\r" });
+    await until(() => client.output.includes("again"));
+    expect(client.types).not.toContain("exit");
+  });
+
+  test("a shell that is lost on the way is replaced", async () => {
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    const client = new Client(server.url());
+    await client.next("welcome");
+    ptys[0]?.options.onExit(null);
+    await client.next("info");
+    expect(await client.next("welcome", 1)).toMatchObject({ resumed: false });
+    expect(ptys.length).toBe(2);
+  });
+
+  test("a cluster that can't be reached for a moment is tried again", async () => {
+    let tries = 0;
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        tries += 1;
+        if (tries === 1) throw new RuntimeUnreachable("no answer");
+        return await spawnPty(options, ["cat"]);
+      },
+    });
+    const client = new Client(server.url());
+    expect(await client.next("welcome")).toMatchObject({ environment: { pty_enabled: false } });
+    client.send({ type: "input", data: "early\r" });
+    expect(await client.next("welcome", 1)).toMatchObject({ environment: { pty_enabled: true } });
+    await until(() => client.output.includes("early\r\nearly\r\n"));
+  });
+
+  test("a client that leaves while its terminal is opened leaves no shell behind", async () => {
+    const held = Promise.withResolvers<void>();
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        await held.promise;
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    const client = new Client(server.url());
+    await until(() => server.connections.size === 1 && server.environments.watchers === 1);
+    client.socket.close();
+    await until(() => server.connections.size === 0);
+    held.resolve();
+    await until(() => ptys[0]?.isKilled);
+    expect(server.hub.size).toBe(0);
+  });
+});
+
+describe("routes", () => {
+  const headers = { Authorization: "Bearer token-ada" };
+  const terminals = `/api/v1/environments/${ENVIRONMENT_ID}/terminals`;
+
+  test("list and end sessions", async () => {
+    await using server = serveTerminals();
+    expect(await (await fetch(server.http + terminals, { headers })).json()).toEqual([]);
+    const client = new Client(server.url({ cols: 81, rows: 25 }));
+    const { session_id } = await client.next("welcome");
+    client.send({ type: "input", data: "printf '\\033]0;my title\\007'\r" });
+    const list = async (): Promise<Record<string, unknown>[]> =>
+      JSON.parse(await (await fetch(server.http + terminals, { headers })).text());
+    await until(async () => (await list())[0]?.title === "my title");
+    expect(await list()).toEqual([
+      {
+        session_id,
+        title: "my title",
+        command: null,
+        cols: 81,
+        rows: 25,
+        attached: 1,
+        since: expect.stringMatching(/^\d{4}-.*Z$/),
+      },
+    ]);
+    const end = () => fetch(`${server.http}${terminals}/${session_id}`, { method: "DELETE", headers });
+    expect((await end()).status).toBe(204);
+    await client.next("exit");
+    expect((await end()).status).toBe(404);
+  });
+
+  test("are closed to others", async () => {
+    await using server = serveTerminals();
+    const bob = { Authorization: "Bearer token-bob" };
+    expect((await fetch(server.http + terminals, { headers: bob })).status).toBe(404);
+    expect((await fetch(server.http + terminals)).status).toBe(401);
+    expect((await fetch(`${server.http}/api/v1/ws/ticket`, { method: "POST" })).status).toBe(401);
+    const gone = await fetch(`${server.http}${terminals}/0123`, { method: "DELETE", headers: bob });
+    expect(gone.status).toBe(404);
+  });
+
+  test("give tickets that open a terminal once", async () => {
+    await using server = serveTerminals();
+    const answer = await fetch(`${server.http}/api/v1/ws/ticket`, { method: "POST", headers });
+    const { ticket, expires_in } = JSON.parse(await answer.text());
+    expect(expires_in).toBe(30);
+    const url = server.url().replace("token=token-ada", `ticket=${ticket}`);
+    await new Client(url).next("welcome");
+    expect((await new Client(url).end()).code).toBe(1008);
+  });
+});
