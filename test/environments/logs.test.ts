@@ -8,6 +8,7 @@ import { createLogger } from "../../src/lib/logger.ts";
 import { createLogStore } from "../../src/logs/store.ts";
 import { line, lines, openLogDatabase } from "../logs/environment.ts";
 import { until } from "../until.ts";
+import { type LogEvent, openEvents } from "./events.ts";
 
 const database = openLogDatabase();
 const store = createLogStore(database.db);
@@ -58,7 +59,7 @@ function url(environmentId: string, query = ""): string {
 interface LogsAnswer {
   environment_id: string;
   environment_name: string;
-  logs: { timestamp: string; level: string; message: string; source: string; offset: number }[];
+  logs: LogEvent["data"][];
   total_lines: number;
   has_more: boolean;
 }
@@ -69,34 +70,8 @@ async function getLogs(environmentId: string, query = ""): Promise<LogsAnswer> {
   return (await response.json()) as LogsAnswer;
 }
 
-interface LogEvent {
-  id: number;
-  data: LogsAnswer["logs"][number];
-}
-
-/** Reads a stream of events; closing it is the client's going away. */
-async function openStream(environmentId: string, query = "", headers: Record<string, string> = {}) {
-  const client = new AbortController();
-  const response = await fetch(url(environmentId, `?follow=true${query}`), {
-    headers,
-    signal: client.signal,
-  });
-  const events: LogEvent[] = [];
-  const ended = (async () => {
-    let text = "";
-    const decoder = new TextDecoder();
-    for await (const bytes of response.body ?? []) {
-      text += decoder.decode(bytes, { stream: true });
-      const blocks = text.split("\n\n");
-      text = blocks.pop() ?? "";
-      for (const block of blocks) {
-        const match = /^event: log\nid: (\d+)\ndata: (.+)$/.exec(block);
-        if (match) events.push({ id: Number(match[1]), data: JSON.parse(match[2] ?? "") });
-      }
-    }
-  })();
-  ended.catch(() => {});
-  return { response, events, ended, close: () => client.abort() };
+function openStream(environmentId: string, query = "", headers: Record<string, string> = {}) {
+  return openEvents(url(environmentId, `?follow=true${query}`), headers);
 }
 
 describe("the log as JSON", () => {

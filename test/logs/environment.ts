@@ -1,10 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type OpenDatabase, openDatabase } from "../../src/db/open.ts";
+import type { OpenDatabase } from "../../src/db/open.ts";
 import { clusters, environments, templates, users } from "../../src/db/schema.ts";
 import { newId } from "../../src/lib/ids.ts";
 import type { LogLine } from "../../src/runtime/runtime.ts";
+import { temporaryDatabase } from "../database.ts";
 
 export interface LogDatabase extends OpenDatabase {
   file: string;
@@ -12,20 +10,15 @@ export interface LogDatabase extends OpenDatabase {
   [Symbol.dispose](): void;
 }
 
-/** A database file in a folder of its own, in which environments can be made to log for. */
+/** A database of its own, in which environments can be made to log for. */
 export function openLogDatabase(): LogDatabase {
-  const folder = mkdtempSync(join(tmpdir(), "devpocket-logs-"));
-  const file = join(folder, "devpocket.db");
-  const opened = openDatabase(file);
+  const opened = temporaryDatabase();
   const owner = insertOwner(opened);
   return {
     ...opened,
-    file,
+    file: opened.sqlite.filename,
     newEnvironment: () => insertEnvironment(opened, owner),
-    [Symbol.dispose]() {
-      opened.close();
-      rmSync(folder, { recursive: true });
-    },
+    [Symbol.dispose]: opened.remove,
   };
 }
 
