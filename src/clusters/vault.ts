@@ -1,8 +1,4 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
-import { eq, isNotNull } from "drizzle-orm";
-import { type AuditActor, audit } from "../audit/audit.ts";
-import { type Db, inTransaction } from "../db/open.ts";
-import { clusters } from "../db/schema.ts";
 
 export const VAULT_KEY_BYTES = 32;
 const NONCE_BYTES = 12;
@@ -63,29 +59,4 @@ export function createVault(keys: readonly Buffer[]): Vault {
 /** Tells keys apart without saying anything about them. */
 function keyId(key: Buffer): string {
   return createHash("sha256").update("devpocket vault key").update(key).digest("hex").slice(0, 8);
-}
-
-/**
- * Seals every kubeconfig again with the first key, all in one transaction: a failure leaves everything as
- * it was. Afterwards the other keys open nothing any more.
- *
- * @returns how many were sealed again
- * @throws VaultError when one can't be opened with any of `keys`
- */
-export function resealKubeconfigs(db: Db, keys: readonly Buffer[], actor: AuditActor, now: number): number {
-  const vault = createVault(keys);
-  return inTransaction(db, (tx) => {
-    const rows = tx
-      .select({ id: clusters.id, kubeconfig: clusters.kubeconfig })
-      .from(clusters)
-      .where(isNotNull(clusters.kubeconfig))
-      .all();
-    for (const { id, kubeconfig } of rows) {
-      if (kubeconfig === null) continue;
-      const resealed = vault.seal(vault.open(kubeconfig, id), id);
-      tx.update(clusters).set({ kubeconfig: resealed }).where(eq(clusters.id, id)).run();
-    }
-    audit(tx, actor, { action: "vault.rotate", detail: { kubeconfigs: rows.length } }, now);
-    return rows.length;
-  });
 }

@@ -1,10 +1,6 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { eq } from "drizzle-orm";
-import { SYSTEM_ACTOR } from "../../src/audit/audit.ts";
-import { createVault, resealKubeconfigs, VaultError } from "../../src/clusters/vault.ts";
-import { auditLog, clusters } from "../../src/db/schema.ts";
-import { temporaryDatabase } from "../database.ts";
+import { createVault, VaultError } from "../../src/clusters/vault.ts";
 
 const [oldKey, newKey, strangeKey] = [randomBytes(32), randomBytes(32), randomBytes(32)];
 
@@ -50,47 +46,5 @@ describe("the vault", () => {
 
   test("needs a key", () => {
     expect(() => createVault([])).toThrow(VaultError);
-  });
-});
-
-describe("sealing every kubeconfig again", () => {
-  let database: ReturnType<typeof temporaryDatabase>;
-  beforeEach(() => {
-    database = temporaryDatabase();
-  });
-  afterEach(() => database.remove());
-
-  function insert(id: string, kubeconfig: string | null): void {
-    const at = { createdAt: 1, updatedAt: 1 };
-    database.db
-      .insert(clusters)
-      .values({ id, name: id, provider: "x", region: "y", kubeconfig, ...at })
-      .run();
-  }
-
-  function stored(id: string): string {
-    return database.db.select().from(clusters).where(eq(clusters.id, id)).get()?.kubeconfig ?? "";
-  }
-
-  test("leaves nothing that the old key opens", () => {
-    const before = createVault([oldKey]);
-    for (const id of ["a", "b"]) insert(id, before.seal(`config of ${id}`, id));
-    insert("local", null);
-    expect(resealKubeconfigs(database.db, [newKey, oldKey], SYSTEM_ACTOR, 5)).toBe(2);
-    for (const id of ["a", "b"]) {
-      expect(createVault([newKey]).open(stored(id), id)).toBe(`config of ${id}`);
-      expect(() => before.open(stored(id), id)).toThrow(VaultError);
-    }
-    const trace = database.db.select().from(auditLog).all();
-    expect(trace).toMatchObject([{ action: "vault.rotate", at: 5, detail: { kubeconfigs: 2 } }]);
-  });
-
-  test("changes none when one can't be opened", () => {
-    insert("a", createVault([oldKey]).seal("config", "a"));
-    insert("b", createVault([strangeKey]).seal("config", "b"));
-    const before = [stored("a"), stored("b")];
-    expect(() => resealKubeconfigs(database.db, [newKey, oldKey], SYSTEM_ACTOR, 5)).toThrow(VaultError);
-    expect([stored("a"), stored("b")]).toEqual(before);
-    expect(database.db.select().from(auditLog).all()).toEqual([]);
   });
 });
