@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { desc, eq } from "drizzle-orm";
 import { createAdmin } from "../../src/auth/administrators.ts";
+import { createGoogle, type GoogleEndpoints } from "../../src/auth/google.ts";
+import { createGoogleRoutes, GOOGLE_CALLBACK_PATH } from "../../src/auth/google-routes.ts";
 import { createGuard } from "../../src/auth/guard.ts";
 import { createPageRoutes } from "../../src/auth/page-routes.ts";
 import { createPasswords } from "../../src/auth/passwords.ts";
@@ -23,8 +25,13 @@ import { createUserRoutes } from "../../src/users/routes.ts";
 export const SECRET = "a secret of the tests, long enough to sign";
 export const PASSWORD = "correct horse battery";
 
+interface AccountsOptions {
+  registration?: "open" | "closed";
+  google?: { endpoints: GoogleEndpoints; clientIds: string[]; clientSecret?: string };
+}
+
 /** The accounts of a server on a database file of its own, with a clock that a test may move. */
-export function openAccounts({ registration = "open" as "open" | "closed" } = {}) {
+export function openAccounts({ registration = "open", google: googleAt }: AccountsOptions = {}) {
   const folder = mkdtempSync(join(tmpdir(), "devpocket-accounts-"));
   const database = openDatabase(join(folder, "devpocket.db"));
   const { db } = database;
@@ -43,6 +50,14 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
   const baseUrl = "https://devpocket.example.org";
   const torn: string[] = [];
   const stopped: string[] = [];
+  const google = createGoogle({
+    clientIds: googleAt?.clientIds ?? [],
+    clientSecret: googleAt?.clientSecret,
+    redirectUri: baseUrl + GOOGLE_CALLBACK_PATH,
+    now,
+    log,
+    ...(googleAt && { endpoints: googleAt.endpoints }),
+  });
   let deletionFails = false;
   const onUserDeleted: UserEvent = (_tx, userId) => {
     if (deletionFails) throw new Error("the environments can't be told");
@@ -62,6 +77,7 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
     baseUrl,
     onUserDeleted,
     onUserDeactivated,
+    google,
   };
 
   const app = newRouter();
@@ -72,6 +88,7 @@ export function openAccounts({ registration = "open" as "open" | "closed" } = {}
   });
   app.route("/", createAuthRoutes(deps));
   app.route("/", createRecoveryRoutes(deps));
+  app.route("/", createGoogleRoutes(deps));
   app.route("/", createPageRoutes(deps));
   app.route("/", createUserRoutes(deps));
   app.route("/", createAuditRoutes(deps));

@@ -1,0 +1,109 @@
+import { eq } from "drizzle-orm";
+import { alphabet, generateRandomString } from "oslo/crypto";
+import { audit } from "../audit/audit.ts";
+import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
+import { users } from "../db/schema.ts";
+import { AppError } from "../errors.ts";
+import type { Origin } from "../http/context.ts";
+import { insertUser, nameKey, takenNames, type User } from "./account.ts";
+import { actorOf } from "./audit-actor.ts";
+import type { GoogleIdentity } from "./google.ts";
+import { requireOpenRegistration } from "./register.ts";
+import type { Sessions } from "./sessions.ts";
+import { openSession, refusedSignIn, type SignedIn } from "./sign-in.ts";
+
+interface GoogleAccountsDeps {
+  db: Db;
+  now: () => number;
+  sessions: Sessions;
+  registration: "open" | "closed";
+}
+
+/**
+ * Signs in who Google says it is: the account of that Google id, else the local one of the same verified
+ * address, which is linked, else a new one.
+ *
+ * @throws AppError conflict when a local account has the address without having proven it; forbidden for a
+ * deactivated account, or a new one where registration is closed
+ */
+export function signInWithGoogle(
+  deps: GoogleAccountsDeps,
+  identity: GoogleIdentity,
+  origin: Origin,
+): SignedIn {
+  const { db, now } = deps;
+  const outcome = inTransaction(db, (tx) => {
+    const user = accountOf(tx, deps, { identity, origin });
+    if (!user.isActive) return refusedSignIn(tx, { user, origin, now: now() });
+    return openSession(tx, deps, { user, origin, method: "google" });
+  });
+  if (outcome instanceof AppError) throw outcome;
+  return outcome;
+}
+
+interface Arrival {
+  identity: GoogleIdentity;
+  origin: Origin;
+}
+
+function accountOf(tx: Tx, deps: GoogleAccountsDeps, { identity, origin }: Arrival): User {
+  const linked = tx.select().from(users).where(eq(users.googleSub, identity.sub)).get();
+  if (linked) return linked;
+  const local = tx
+    .select()
+    .from(users)
+    .where(eq(users.emailKey, nameKey(identity.email)))
+    .get();
+  return local ? link(tx, local, { identity, origin }, deps.now()) : create(tx, deps, { identity, origin });
+}
+
+/** Whoever registered somebody else's address must not get that person's sign-ins (pre-hijacking). */
+function link(tx: Tx, local: User, { identity, origin }: Arrival, now: number): User {
+  if (!local.isVerified || local.googleSub !== null) {
+    const message = "An account with this email exists and can't be linked to this Google account";
+    throw new AppError("conflict", message, {
+      fields: [{ field: "email", message, code: "already_exists" }],
+    });
+  }
+  audit(tx, actorOf(origin, local), { action: "auth.google_link", targetId: local.id }, now);
+  return tx
+    .update(users)
+    .set({ googleSub: identity.sub, updatedAt: now })
+    .where(eq(users.id, local.id))
+    .returning()
+    .get();
+}
+
+function create(tx: Tx, { registration, now }: GoogleAccountsDeps, { identity, origin }: Arrival): User {
+  requireOpenRegistration(registration);
+  const { sub, email, name, picture } = identity;
+  const user = insertUser(
+    tx,
+    {
+      username: freeUsername(tx, email),
+      email,
+      fullName: name,
+      passwordHash: null,
+      googleSub: sub,
+      avatarUrl: picture,
+      isVerified: true,
+    },
+    now(),
+  );
+  const entry = { action: "auth.register", targetId: user.id, detail: { method: "google" } };
+  audit(tx, actorOf(origin, user), entry, now());
+  return user;
+}
+
+/** A username made of the address's local part, with something random behind it while it is taken. */
+function freeUsername(db: DbOrTx, email: string): string {
+  const [mailbox = ""] = email.split("@");
+  const cleaned = mailbox
+    .replace(/[^A-Za-z0-9_-]+/g, "-")
+    .replace(/^[^A-Za-z0-9]+/, "")
+    .slice(0, 20);
+  const base = cleaned.length >= 3 ? cleaned : `user-${cleaned}`.replace(/-$/, "");
+  for (let username = base; ; username = `${base}-${generateRandomString(6, alphabet("a-z", "0-9"))}`) {
+    if (takenNames(db, { username }).length === 0) return username;
+  }
+}
