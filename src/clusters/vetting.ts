@@ -8,7 +8,7 @@ import { RuntimeUnreachable } from "../runtime/runtime.ts";
 import { parseReduced } from "./kubeconfig.ts";
 
 /** For everything together: the request that waits for it is cut when it is silent for longer. */
-const VETTING_TIMEOUT_MS = 9000;
+const VETTING_TIMEOUT_MS = 7500;
 const REVIEWS_AT_ONCE = 8;
 
 export interface VettingOptions {

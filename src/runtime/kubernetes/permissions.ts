@@ -23,7 +23,7 @@ const SEE = ["get", "list", "watch"] as const;
  */
 export const PERMISSIONS: readonly Permission[] = [
   { group: "", resource: "namespaces", verbs: ["get", "list", ...APPLY, "delete"] },
-  { group: "", resource: "pods", verbs: [...SEE, "delete"] },
+  { group: "", resource: "pods", verbs: ["list", "watch", "delete"] },
   // An exec over WebSocket begins with a GET; API servers ask for one right, the other, or both.
   { group: "", resource: "pods", subresource: "exec", verbs: ["get", "create"] },
   { group: "", resource: "pods", subresource: "log", verbs: ["get"] },
