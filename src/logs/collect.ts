@@ -1,5 +1,6 @@
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import type { Logger } from "../lib/logger.ts";
+import { Semaphore } from "../lib/semaphore.ts";
 import { type EnvironmentRef, type LogLine, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 import { lineBytes } from "./chunk.ts";
 import type { LogStore } from "./store.ts";
@@ -7,6 +8,12 @@ import type { LogStore } from "./store.ts";
 /** Lines are written together that come within this time, or this many bytes of them. */
 const BATCH_MS = 50;
 const BATCH_BYTES = 64 * 1024;
+
+/**
+ * Full batches are written at most this often, those of all environments together and in turn: 3 MiB/s. A
+ * flood takes no more of the server than this, and a runtime that is read slowly holds it up at its source.
+ */
+const FULL_BATCH_EVERY_MS = 20;
 
 const RETRY: Backoff = { baseMs: 500, maxMs: 30_000 };
 
@@ -35,6 +42,7 @@ export function createLogCollector<E extends EnvironmentRef>({
   retry = RETRY,
 }: CollectorOptions<E>) {
   const collections = new Map<string, Collection>();
+  const turns = new Semaphore(1);
   let closed = false;
 
   async function collect(environment: E, collection: Collection): Promise<void> {
@@ -45,7 +53,7 @@ export function createLogCollector<E extends EnvironmentRef>({
       collection.again = false;
       const before = store.cursor(environmentId);
       try {
-        await copy(runtimeOf(environment), environment, store, signal);
+        await copy(runtimeOf(environment), environment, store, turns, signal);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -118,6 +126,7 @@ async function copy(
   runtime: Pick<Runtime, "logs">,
   environment: EnvironmentRef,
   store: LogStore,
+  turns: Semaphore,
   signal: AbortSignal,
 ): Promise<void> {
   const { environmentId, userId } = environment;
@@ -131,8 +140,7 @@ async function copy(
   try {
     for await (const line of stream) {
       if (failed.signal.aborted) break;
-      // A log that is read faster than it is written must not keep the server from everything else.
-      if (batch.add(line)) await new Promise(setImmediate);
+      if (batch.add(line)) await turns.run(() => pause(FULL_BATCH_EVERY_MS, signal));
     }
   } finally {
     batch.flush();
