@@ -36,6 +36,7 @@ const TAGS = {
   Templates: "What environments are made from",
   Clusters: "Where environments run",
   WebSockets: "Terminals and live logs",
+  Pages: "What links in messages lead to",
   Audit: "Who did what, from where",
   Health: "Whether the server answers, and what it offers",
 };
