@@ -56,11 +56,17 @@ export const Email = z
   .pipe(z.email("Invalid email format"))
   .openapi({ type: "string", format: "email", example: "user@example.com" });
 
+/** A password that is to be set. Its length is the policy's matter, which counts characters, not UTF-16 units. */
+export const NewPassword = z
+  .string()
+  .max(1024)
+  .openapi({ format: "password", minLength: 8, maxLength: 128, example: "securePassword123" });
+
 export const FullName = z
   .string()
   .trim()
   .max(200)
-  .regex(/^\P{Cc}*$/u, "Control characters are not allowed")
+  .refine((name) => !/\p{Cc}/u.test(name), "Control characters are not allowed")
   .openapi({ example: "John Doe" });
 
 /** Names and addresses are the same whatever their case. */

@@ -98,6 +98,7 @@ export function createGoogleRoutes(deps: GoogleRoutesDeps) {
   const cookie = attemptCookie(baseUrl.startsWith("https:"));
 
   async function answer(c: Context<HttpEnv>, identity: GoogleIdentity) {
+    c.header("Cache-Control", "no-store");
     return signInBody(tokens, signInWithGoogle(deps, identity, c.get("origin")), now());
   }
 

@@ -1,7 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { AppError } from "../errors.ts";
 import { HTTP_STATUS } from "../http/errors.ts";
-import { newRouter } from "../http/router.ts";
+import { errors, newRouter } from "../http/router.ts";
 import { htmlPage, messageContent, resetContent, verifyContent } from "./pages.ts";
 import { type PasswordResetDeps, resetPasswordByLink } from "./password-reset.ts";
 import { type VerificationDeps, verifyByLink } from "./verification.ts";
@@ -35,7 +35,11 @@ const verifyForm = createRoute({
   tags,
   summary: "That button",
   request: form(VerifyForm),
-  responses: { 200: html("Verified"), 400: html("The link can't be used") },
+  responses: {
+    200: html("Verified"),
+    400: html("The link can't be used"),
+    ...errors({ 429: "Too many requests" }),
+  },
 });
 
 const resetPage = createRoute({
@@ -59,6 +63,7 @@ const resetForm = createRoute({
     200: html("The password is set"),
     400: html("The link can't be used"),
     422: html("A password that can't be used; the form again"),
+    ...errors({ 429: "Too many requests" }),
   },
 });
 

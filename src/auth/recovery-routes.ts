@@ -2,7 +2,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { AppError, invalidField } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
-import { Email } from "./account.ts";
+import { Email, NewPassword } from "./account.ts";
 import { bearerToken, type Guard } from "./guard.ts";
 import { type PasswordResetDeps, requestPasswordReset, resetPasswordByLink } from "./password-reset.ts";
 import { Message } from "./routes.ts";
@@ -81,7 +81,7 @@ const resetRoute = createRoute({
     z
       .object({
         token: z.string().max(4096),
-        new_password: z.string().max(1024).openapi({ format: "password" }),
+        new_password: NewPassword,
       })
       .openapi("PasswordReset"),
   ),

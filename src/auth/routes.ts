@@ -6,7 +6,7 @@ import { users } from "../db/schema.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import type { Mailer } from "../mail/mailer.ts";
-import { Email, FullName, UserBody, Username, userBody } from "./account.ts";
+import { Email, FullName, NewPassword, UserBody, Username, userBody } from "./account.ts";
 import type { Guard } from "./guard.ts";
 import type { Passwords } from "./passwords.ts";
 import { refresh } from "./refresh.ts";
@@ -35,7 +35,7 @@ const Registration = z
   .object({
     username: Username,
     email: Email,
-    password: z.string().openapi({ format: "password", example: "securePassword123" }),
+    password: NewPassword,
     full_name: FullName.nullish(),
   })
   .openapi("Registration");
@@ -139,11 +139,13 @@ export function createAuthRoutes(deps: AuthRoutesDeps) {
   });
 
   router.openapi(loginRoute, async (c) => {
+    c.header("Cache-Control", "no-store");
     const signedIn = await signIn(deps, c.req.valid("json"), c.get("origin"));
     return c.json(await signInBody(tokens, signedIn, now()), 200);
   });
 
   router.openapi(refreshRoute, async (c) => {
+    c.header("Cache-Control", "no-store");
     const claims = await tokens.verify("refresh_token", c.req.valid("json").refresh_token);
     return c.json(await tokenBody(tokens, refresh(deps, claims, c.get("origin")), now()), 200);
   });

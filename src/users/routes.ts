@@ -1,7 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
 import { audit } from "../audit/audit.ts";
-import { Email, FullName, UserBody, userBody } from "../auth/account.ts";
+import { Email, FullName, NewPassword, UserBody, userBody } from "../auth/account.ts";
 import type { Guard } from "../auth/guard.ts";
 import type { Passwords } from "../auth/passwords.ts";
 import { Message } from "../auth/routes.ts";
@@ -46,7 +46,7 @@ const Profile = z
 const PasswordChange = z
   .object({
     current_password: z.string().min(1).max(1024).openapi({ format: "password" }),
-    new_password: z.string().max(1024).openapi({ format: "password" }),
+    new_password: NewPassword,
   })
   .openapi("PasswordChange");
 

@@ -123,7 +123,7 @@ describe("sign-in", () => {
 
   test("answers tokens and the whole user, and remembers when", async () => {
     const registered = await accounts.register("alice");
-    const { status, body } = await accounts.signIn("alice");
+    const { status, body, headers } = await accounts.signIn("alice");
     expect(status).toBe(200);
     expect(body).toEqual({
       access_token: expect.stringMatching(/^ey.+\..+\..+$/),
@@ -132,6 +132,7 @@ describe("sign-in", () => {
       expires_in: 3600,
       user: { ...registered.body, last_login: expect.stringMatching(/Z$/) },
     });
+    expect(headers.get("cache-control")).toBe("no-store");
     const me = await accounts.call("GET", "/api/v1/auth/me", { token: body.access_token });
     expect(me.body).toEqual(body.user);
   });
