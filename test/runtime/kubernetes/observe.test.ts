@@ -1,0 +1,360 @@
+import { describe, expect, test } from "bun:test";
+import type { ContainerStatus, KubeEvent, Pod } from "../../../src/runtime/kubernetes/objects.ts";
+import { observe, type Progress, type Sight } from "../../../src/runtime/kubernetes/observe.ts";
+import type { Observed } from "../../../src/runtime/runtime.ts";
+
+const AT = "2026-01-01T00:00:00Z";
+const AT_MS = Date.parse(AT);
+const LATER = "2026-01-01T00:00:30Z";
+const NOW_MS = AT_MS + 60_000;
+
+const DEPLOYMENT = {
+  metadata: { name: "env-1" },
+  spec: {
+    replicas: 1,
+    template: { metadata: { annotations: { "devpocket.dev/generation": "2" } }, spec: { containers: [] } },
+  },
+};
+const STOPPED = { ...DEPLOYMENT, spec: { ...DEPLOYMENT.spec, replicas: 0 } };
+const CLAIM = { metadata: { name: "env-1" }, spec: {}, status: { phase: "Bound" } };
+const DELETED = { deletionTimestamp: AT };
+
+interface PodChange {
+  container?: Partial<ContainerStatus>;
+  scheduled?: { status: string; reason?: string; message?: string };
+  metadata?: Pod["metadata"];
+  status?: Pod["status"];
+  generation?: number;
+}
+
+function pod({
+  container,
+  scheduled = { status: "True" },
+  metadata,
+  status,
+  generation = 2,
+}: PodChange = {}): Pod {
+  return {
+    metadata: {
+      uid: "p1",
+      creationTimestamp: AT,
+      annotations: { "devpocket.dev/generation": String(generation) },
+      ...metadata,
+    },
+    spec: {
+      containers: [
+        { name: "environment", image: "python:3.11-slim", resources: { limits: { memory: "64Mi" } } },
+      ],
+    },
+    status: {
+      phase: "Pending",
+      conditions: [{ type: "PodScheduled", lastTransitionTime: AT, ...scheduled }],
+      ...(container
+        ? { containerStatuses: [{ name: "environment", ready: false, restartCount: 0, ...container }] }
+        : {}),
+      ...status,
+    },
+  };
+}
+
+function event(reason: string, message: string, more: Partial<KubeEvent> = {}): KubeEvent {
+  return {
+    metadata: { resourceVersion: "1" },
+    reason,
+    message,
+    firstTimestamp: AT,
+    lastTimestamp: LATER,
+    involvedObject: { kind: "Pod", name: "env-1-a-b", uid: "p1" },
+    ...more,
+  };
+}
+
+function seen(sight: Partial<Sight>, progress?: Progress): Observed {
+  return observe(
+    { deployment: DEPLOYMENT, claim: CLAIM, pods: [], events: [], namespace: "unknown", ...sight },
+    { now: NOW_MS, progress: () => progress },
+  );
+}
+
+const RUNNING = { state: { running: { startedAt: AT } } };
+const terminated = (exitCode: number, more: object = {}) => ({ exitCode, finishedAt: LATER, ...more });
+const provisioning = (message: string) => ({ phase: "provisioning" as const, generation: 2, message });
+
+describe("an environment is", () => {
+  const cases: [string, Partial<Sight>, Observed][] = [
+    ["absent where nothing is", { deployment: null, claim: null }, { phase: "absent" }],
+    ["stopped where only its workspace is", { deployment: null }, { phase: "stopped" }],
+    [
+      "stopping while the namespace goes",
+      { deployment: null, claim: null, namespace: "ending" },
+      { phase: "stopping" },
+    ],
+    [
+      "not absent while its empty namespace stands",
+      { deployment: null, claim: null, namespace: "empty" },
+      { phase: "stopped" },
+    ],
+    [
+      "stopping while its claim goes",
+      { deployment: null, claim: { ...CLAIM, metadata: DELETED } },
+      { phase: "stopping" },
+    ],
+    ["stopping while a pod is left", { deployment: null, claim: null, pods: [pod()] }, { phase: "stopping" }],
+    ["stopped when scaled to zero", { deployment: STOPPED }, { phase: "stopped" }],
+    [
+      "stopping while its container ends",
+      { deployment: STOPPED, pods: [pod({ container: RUNNING, metadata: { uid: "p1", ...DELETED } })] },
+      { phase: "stopping" },
+    ],
+    [
+      "stopped when its container has ended, though the record stays",
+      {
+        deployment: STOPPED,
+        pods: [
+          pod({ container: { state: { terminated: terminated(0) } }, metadata: { uid: "p1", ...DELETED } }),
+        ],
+      },
+      { phase: "stopped" },
+    ],
+    [
+      "stopped with the record of an evicted pod",
+      { deployment: STOPPED, pods: [pod({ status: { phase: "Failed", reason: "Evicted" } })] },
+      { phase: "stopped" },
+    ],
+    ["provisioning before there is a pod", {}, provisioning("Preparing the workspace")],
+    [
+      "provisioning while the previous generation ends",
+      { pods: [pod({ generation: 1, container: RUNNING })] },
+      provisioning("Waiting for the previous containers to end"),
+    ],
+    [
+      "provisioning while its volume is made",
+      { pods: [pod({ scheduled: { status: "False" } })], claim: { ...CLAIM, status: { phase: "Pending" } } },
+      provisioning("Waiting for the volume"),
+    ],
+    [
+      "provisioning while its image is pulled",
+      { pods: [pod()], events: [event("Pulling", "Pulling image")] },
+      provisioning("Pulling image python:3.11-slim"),
+    ],
+    [
+      "provisioning when its image is there",
+      { pods: [pod()], events: [event("Pulling", "Pulling image"), event("Pulled", "Pulled")] },
+      provisioning("Starting the container"),
+    ],
+    [
+      "provisioning while its volume can't be mounted",
+      { pods: [pod()], events: [event("FailedMount", "timeout expired waiting for volumes")] },
+      provisioning("Waiting for the volume: timeout expired waiting for volumes"),
+    ],
+    [
+      "provisioning again after its container ended once",
+      {
+        pods: [
+          pod({
+            container: {
+              restartCount: 1,
+              state: { waiting: {} },
+              lastState: { terminated: terminated(137) },
+            },
+          }),
+        ],
+      },
+      provisioning("Starting the container again"),
+    ],
+    [
+      "running when the startup probe has succeeded",
+      { pods: [pod({ container: { ...RUNNING, started: true } })] },
+      { phase: "running", generation: 2, startedAtMs: AT_MS },
+    ],
+    [
+      "running on though its node is silent",
+      {
+        pods: [
+          pod({
+            container: { ...RUNNING, started: true },
+            status: { conditions: [{ type: "Ready", status: "False" }] },
+          }),
+        ],
+      },
+      { phase: "running", generation: 2, startedAtMs: AT_MS },
+    ],
+  ];
+  test.each(cases)("%s", (_, sight, observed) => {
+    expect(seen(sight)).toEqual(observed);
+  });
+
+  test("installing by the steps that its log tells", () => {
+    const pods = [pod({ container: { ...RUNNING, started: false } })];
+    expect(seen({ pods }, { step: 2, steps: 3, command: "make  all\n", done: false })).toEqual({
+      phase: "installing",
+      generation: 2,
+      step: 2,
+      steps: 3,
+      message: "Step 2 of 3: make all",
+      startedAtMs: AT_MS,
+    });
+    expect(seen({ pods }, { step: 3, steps: 3, command: "", done: true }).phase).toBe("configuring");
+    expect(seen({ pods }).phase).toBe("installing");
+  });
+});
+
+describe("an environment can't get on, for now:", () => {
+  const failure = event("Failed", 'Failed to pull image "python:3.11-slim": a: not found');
+  const refused = (message: string) => ({
+    deployment: {
+      ...DEPLOYMENT,
+      status: {
+        conditions: [{ type: "ReplicaFailure", status: "True", lastTransitionTime: AT, message }],
+      },
+    },
+  });
+  const cases: [string, Partial<Sight>, object][] = [
+    [
+      "its image is not there, since the first failure",
+      {
+        pods: [pod({ container: { state: { waiting: { reason: "ImagePullBackOff" } } } })],
+        events: [failure],
+      },
+      { kind: "image_pull", message: "image python:3.11-slim cannot be pulled: not found", sinceMs: AT_MS },
+    ],
+    [
+      "its image is not there, and the events are gone",
+      {
+        pods: [
+          pod({ container: { state: { waiting: { reason: "ErrImagePull", message: "b: not found" } } } }),
+        ],
+      },
+      { kind: "image_pull", message: "image python:3.11-slim cannot be pulled: not found", sinceMs: AT_MS },
+    ],
+    [
+      "no node has room",
+      {
+        pods: [
+          pod({
+            scheduled: {
+              status: "False",
+              reason: "Unschedulable",
+              message: "0/1 nodes are available: 1 Insufficient memory.",
+            },
+          }),
+        ],
+      },
+      {
+        kind: "unschedulable",
+        message: "No node has room: 0/1 nodes are available: 1 Insufficient memory.",
+        sinceMs: AT_MS,
+      },
+    ],
+    [
+      "its volume can't be made",
+      {
+        claim: { ...CLAIM, status: { phase: "Pending" } },
+        pods: [
+          pod({
+            scheduled: {
+              status: "False",
+              reason: "Unschedulable",
+              message: "pod has unbound immediate PersistentVolumeClaims",
+            },
+          }),
+        ],
+        events: [
+          event("ProvisioningFailed", "storageclass not found", {
+            involvedObject: { kind: "PersistentVolumeClaim" },
+          }),
+        ],
+      },
+      { kind: "unschedulable", message: "The volume can't be made: storageclass not found", sinceMs: AT_MS },
+    ],
+    [
+      "the quota is used up",
+      refused(
+        "exceeded quota: devpocket, requested: limits.cpu=1, used: limits.cpu=1, limited: limits.cpu=1",
+      ),
+      { kind: "quota", message: "Quota exceeded (CPU: 1 asked for, 1 of 1 in use)", sinceMs: AT_MS },
+    ],
+    [
+      "the cluster's policy forbids it",
+      refused('pods "env-1" is forbidden: violates PodSecurity "restricted"'),
+      {
+        kind: "rejected",
+        message:
+          'The cluster refuses the container: pods "env-1" is forbidden: violates PodSecurity "restricted"',
+        sinceMs: AT_MS,
+      },
+    ],
+  ];
+  test.each(cases)("%s", (_, sight, problem) => {
+    expect(seen(sight)).toMatchObject({ phase: "provisioning", generation: 2, problem });
+  });
+
+  test("a service account that is not there yet is no problem", () => {
+    expect(seen(refused('pods "env-1" is forbidden: serviceaccount "x" not found'))).toEqual(
+      provisioning("Preparing the workspace"),
+    );
+  });
+});
+
+describe("an environment has failed for good:", () => {
+  const FAILED = "Startup command 1 of 1 failed with exit code 7: make";
+  const ended = (termination: object, more: Partial<ContainerStatus> = {}) => ({
+    state: { waiting: { reason: "CrashLoopBackOff" } },
+    lastState: { terminated: terminated(1, termination) },
+    ...more,
+  });
+  const cases: [string, Partial<ContainerStatus>, string, string][] = [
+    ["a command failed", ended({ exitCode: 93, message: FAILED }), "command_failed", FAILED],
+    [
+      "a command failed, and the container began again",
+      { ...ended({ exitCode: 93, message: FAILED }), ...RUNNING, restartCount: 1 },
+      "command_failed",
+      FAILED,
+    ],
+    [
+      "no memory",
+      ended({ exitCode: 137, reason: "OOMKilled" }),
+      "out_of_memory",
+      "ran out of memory (limit 64Mi)",
+    ],
+    [
+      "no memory during a command",
+      { state: { terminated: terminated(93, { reason: "OOMKilled", message: FAILED }) } },
+      "out_of_memory",
+      `ran out of memory (limit 64Mi). ${FAILED}`,
+    ],
+    [
+      "no shell",
+      {
+        state: {
+          waiting: { reason: "RunContainerError", message: "exec: /bin/sh: no such file or directory" },
+        },
+      },
+      "crashed",
+      "image python:3.11-slim has no /bin/sh",
+    ],
+    [
+      "again and again",
+      ended({ exitCode: 2 }, { restartCount: 3 }),
+      "crashed",
+      "The container has ended 3 times, last with exit code 2",
+    ],
+  ];
+  test.each(cases)("%s", (_, container, kind, message) => {
+    expect(seen({ pods: [pod({ container })] })).toMatchObject({
+      phase: "failed",
+      generation: 2,
+      problem: { kind, message },
+    });
+  });
+
+  test("but not for ends that it has outlived", () => {
+    const container = {
+      ...RUNNING,
+      started: true,
+      restartCount: 9,
+      lastState: { terminated: terminated(137) },
+    };
+    expect(seen({ pods: [pod({ container })] }).phase).toBe("running");
+  });
+});
