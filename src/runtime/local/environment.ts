@@ -45,7 +45,9 @@ export class LocalEnvironment {
   #state: State | undefined;
   #target: Target | undefined;
   #run: Run | undefined;
-  #working: Promise<void> | undefined;
+  #working: Promise<void> = Promise.resolve();
+  #isWorking = false;
+  #askedAgain = false;
   #gone = false;
   /** Why the run that is wanted could not be begun. */
   #beginFailure: { generation: number; message: string; sinceMs: number } | undefined;
@@ -79,7 +81,7 @@ export class LocalEnvironment {
   /** Ends the processes for good, without a word in the log: the server stops. */
   async shutDown(): Promise<void> {
     this.#target = undefined;
-    await this.#working?.catch(() => {});
+    await this.#working;
     await this.#run?.end();
     this.#journal.close();
   }
@@ -110,7 +112,7 @@ export class LocalEnvironment {
         return { phase: "stopping" };
       case undefined:
       case "stop":
-        return run || this.#working ? { phase: "stopping" } : { phase: "stopped" };
+        return run || this.#isWorking ? { phase: "stopping" } : { phase: "stopped" };
       case "run":
         return this.#observeRun(target.spec.generation, run);
     }
@@ -160,20 +162,29 @@ export class LocalEnvironment {
   }
 
   get #isBeginning(): boolean {
-    return this.#working !== undefined && this.#target?.kind === "run";
+    return this.#isWorking && this.#target?.kind === "run";
   }
 
   /** Level-triggered: goes on until what is there is what was asked for last. */
   #work(): void {
-    this.#working ??= this.#converge()
-      .catch((error: unknown) => {
+    this.#askedAgain = true;
+    if (!this.#isWorking) this.#working = this.#workWhileAsked();
+  }
+
+  async #workWhileAsked(): Promise<void> {
+    this.#isWorking = true;
+    while (this.#askedAgain) {
+      this.#askedAgain = false;
+      try {
+        await this.#converge();
+      } catch (error) {
         this.#host.log.error("local environment", { environment: this.ref.environmentId, error });
-      })
-      .finally(() => {
-        this.#working = undefined;
-        this.#journal.wake();
-        this.#changed();
-      });
+      }
+    }
+    // In the same turn as the look at what was asked: whoever asks later begins anew.
+    this.#isWorking = false;
+    this.#journal.wake();
+    this.#changed();
   }
 
   async #converge(): Promise<void> {

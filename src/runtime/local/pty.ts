@@ -150,8 +150,18 @@ export function spawnPty(
   };
 }
 
-/** Ends every process of the terminal session that `leader` leads, and what these have started. */
-export async function endSession(leader: number): Promise<void> {
+/**
+ * Ends every process of the terminal session that `leader` leads, and what these have started. The leader
+ * comes last: a sandbox's is nsenter, without which the host's pid 1 would have to reap the shell.
+ */
+async function endSession(leader: number): Promise<void> {
   const roots = new Set([leader]);
-  await endProcesses(async () => familyOf(await scanProcesses(), roots), { graceMs: KILL_GRACE_MS });
+  await endProcesses(
+    async () => {
+      const family = familyOf(await scanProcesses(), roots);
+      const others = family.filter(({ pid }) => pid !== leader);
+      return others.length > 0 ? others : family;
+    },
+    { graceMs: KILL_GRACE_MS },
+  );
 }
