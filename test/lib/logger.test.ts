@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { createLogger, LOG_LEVELS, type LogFields } from "../../src/lib/logger.ts";
+import { batched, createLogger, LOG_LEVELS, type LogFields } from "../../src/lib/logger.ts";
 
 function logger(format: "text" | "json", level: (typeof LOG_LEVELS)[number] = "debug") {
   const written: string[] = [];
@@ -46,3 +46,31 @@ test.each<[string, LogFields, string]>([
   log.info("event", fields);
   expect(written).toEqual([`1970-01-01T00:00:00.000Z INFO  event${shown}\n`]);
 });
+
+test("lines of one turn of the event loop are written together, in order, and each once", async () => {
+  const written: string[] = [];
+  const write = batched((text) => written.push(text));
+  write("a\n");
+  write("b\n");
+  expect(written).toEqual([]);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(written).toEqual(["a\nb\n"]);
+  write("c\n");
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(written).toEqual(["a\nb\n", "c\n"]);
+});
+
+test.each(["process.exit(3)", "setTimeout(() => { throw new Error('gone') })"])(
+  "what was logged before %s is written",
+  async (end) => {
+    const module = new URL("../../src/lib/logger.ts", import.meta.url).pathname;
+    const program = `
+      import { createLogger } from ${JSON.stringify(module)};
+      createLogger({ format: "json", level: "info" }).info("the last line");
+      ${end};
+    `;
+    const child = Bun.spawn([process.execPath, "-e", program], { stderr: "pipe", stdout: "ignore" });
+    expect(await child.stderr.text()).toContain('"message":"the last line"');
+    expect(await child.exited).not.toBe(0);
+  },
+);
