@@ -2,7 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { routePath } from "hono/route";
 import type { Logger } from "../lib/logger.ts";
 import type { HttpEnv } from "./context.ts";
-import { clientIp, requestId } from "./origin.ts";
+import { RequestOrigin, requestId } from "./origin.ts";
 import { setHeaders } from "./response.ts";
 
 const MAX_LOGGED_LENGTH = 256;
@@ -28,7 +28,7 @@ export function exchange({ log, trustedProxies, onAnswered }: ExchangeOptions): 
     const began = performance.now();
     const { headers } = c.req.raw;
     const id = requestId(headers.get("x-request-id"));
-    c.set("origin", { requestId: id, ip: clientIp(c, trustedProxies), userAgent: headers.get("user-agent") });
+    c.set("origin", new RequestOrigin(c, id, trustedProxies));
     await next();
     setHeaders(c, [["X-Request-Id", id]]);
     // Hono keeps a HEAD's headers and forgets its body: a stream would run on.

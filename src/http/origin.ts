@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 import type { Context } from "hono";
-import type { HttpEnv } from "./context.ts";
+import type { HttpEnv, Origin } from "./context.ts";
 
 const REQUEST_ID = /^[\w.:=+/-]{1,128}$/;
 
@@ -19,6 +19,29 @@ export function clientIp(c: Context<HttpEnv>, trustedProxies: number): string {
   const direct = peer === undefined ? "unknown" : plainAddress(peer);
   if (trustedProxies === 0) return direct;
   return forwardedAddress(c.req.raw.headers.get("x-forwarded-for"), trustedProxies) ?? direct;
+}
+
+/** Finds the address when it is asked for: that costs as much as all the rest, and reading rarely needs it. */
+export class RequestOrigin implements Origin {
+  readonly requestId: string;
+  readonly userAgent: string | null;
+  readonly #c: Context<HttpEnv>;
+  readonly #trustedProxies: number;
+  #ip: string | undefined;
+
+  constructor(c: Context<HttpEnv>, requestId: string, trustedProxies: number) {
+    this.requestId = requestId;
+    this.userAgent = c.req.raw.headers.get("user-agent");
+    this.#c = c;
+    this.#trustedProxies = trustedProxies;
+    // A closed connection has no address: who hangs up early must not stay out of the audit.
+    if (c.req.method !== "GET") this.#ip = clientIp(c, trustedProxies);
+  }
+
+  get ip(): string {
+    this.#ip ??= clientIp(this.#c, this.#trustedProxies);
+    return this.#ip;
+  }
 }
 
 /** Whether the client speaks HTTPS: to us, or to the first trusted proxy. */

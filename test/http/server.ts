@@ -104,7 +104,10 @@ export function thingRoutes(): Router {
   router.get("/broken", () => {
     throw new Error("password is hunter2 at /srv/secret.ts");
   });
-  router.get("/api/v1/origin", (c) => c.json(c.get("origin")));
+  router.get("/api/v1/origin", (c) => {
+    const { requestId, ip, userAgent } = c.get("origin");
+    return c.json({ requestId, ip, userAgent });
+  });
   return router;
 }
 
