@@ -1,4 +1,4 @@
-import { createTransport } from "nodemailer";
+import type { Transporter } from "nodemailer";
 import type { Logger } from "../lib/logger.ts";
 import type { Message } from "./message.ts";
 
@@ -17,19 +17,27 @@ interface SmtpOptions {
 }
 
 export function smtpTransport({ url, from, stepTimeoutMs = SMTP_STEP_MS }: SmtpOptions): Transport {
-  const smtp = createTransport({
-    url: url.href,
-    dnsTimeout: stepTimeoutMs,
-    connectionTimeout: stepTimeoutMs,
-    greetingTimeout: stepTimeoutMs,
-    socketTimeout: stepTimeoutMs,
-    // A name in a message must never become a file of this machine or a request into its network.
-    disableFileAccess: true,
-    disableUrlAccess: true,
-  });
+  let smtp: Promise<Transporter> | undefined;
+
+  /** Loaded with the first message: a start would wait 10 ms for it. */
+  async function open(): Promise<Transporter> {
+    const { createTransport } = await import("nodemailer");
+    return createTransport({
+      url: url.href,
+      dnsTimeout: stepTimeoutMs,
+      connectionTimeout: stepTimeoutMs,
+      greetingTimeout: stepTimeoutMs,
+      socketTimeout: stepTimeoutMs,
+      // A name in a message must never become a file of this machine or a request into its network.
+      disableFileAccess: true,
+      disableUrlAccess: true,
+    });
+  }
+
   return {
     async send({ recipient, subject, textBody, htmlBody }) {
-      await smtp.sendMail({
+      smtp ??= open();
+      await (await smtp).sendMail({
         from,
         // As an object: a string could smuggle in more recipients.
         to: { name: "", address: recipient },
