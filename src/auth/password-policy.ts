@@ -3,8 +3,8 @@ import { type AppError, invalidField } from "../errors.ts";
 // list of @zxcvbn-ts/language-common 4.1.3 (MIT).
 import commonPasswords from "./common-passwords.txt" with { type: "text" };
 
-export const MIN_PASSWORD_CHARACTERS = 8;
-export const MAX_PASSWORD_CHARACTERS = 128;
+const MIN_PASSWORD_CHARACTERS = 8;
+const MAX_PASSWORD_CHARACTERS = 128;
 
 const COMMON: ReadonlySet<string> = new Set(commonPasswords.split("\n").filter(Boolean));
 

@@ -8,7 +8,7 @@ const DAY_MS = 86_400_000;
 /** A refresh token's life: each refresh begins it again. */
 export const REFRESH_TOKEN_MS = 7 * DAY_MS;
 /** However often it is refreshed, a sign-in ends after this. */
-export const SESSION_MS = 30 * DAY_MS;
+const SESSION_MS = 30 * DAY_MS;
 
 /** A refresh token as it is stored: enough to sign it again. */
 export interface RefreshToken {

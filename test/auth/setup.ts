@@ -27,11 +27,12 @@ export const PASSWORD = "correct horse battery";
 
 interface AccountsOptions {
   registration?: "open" | "closed";
+  smtpUrl?: URL;
   google?: { endpoints: GoogleEndpoints; clientIds: string[]; clientSecret?: string };
 }
 
 /** The accounts of a server on a database file of its own, with a clock that a test may move. */
-export function openAccounts({ registration = "open", google: googleAt }: AccountsOptions = {}) {
+export function openAccounts({ registration = "open", smtpUrl, google: googleAt }: AccountsOptions = {}) {
   const folder = mkdtempSync(join(tmpdir(), "devpocket-accounts-"));
   const database = openDatabase(join(folder, "devpocket.db"));
   const { db } = database;
@@ -46,7 +47,7 @@ export function openAccounts({ registration = "open", google: googleAt }: Accoun
   const sessions = createSessions({ db, now, onSessionEnded: (id) => void ended.push(id) });
   const guard = createGuard({ tokens, sessions });
   // Not started: what would be sent stays in the outbox, where tests read it.
-  const mailer = createMailer({ db, config: { smtpUrl: undefined, from: "DevPocket" }, log, now });
+  const mailer = createMailer({ db, config: { smtpUrl, from: "DevPocket" }, log, now });
   const baseUrl = "https://devpocket.example.org";
   const torn: string[] = [];
   const stopped: string[] = [];
@@ -86,12 +87,15 @@ export function openAccounts({ registration = "open", google: googleAt }: Accoun
     c.set("origin", { requestId: "req-1", ip: "203.0.113.7", userAgent: c.req.header("user-agent") ?? null });
     await next();
   });
-  app.route("/", createAuthRoutes(deps));
-  app.route("/", createRecoveryRoutes(deps));
-  app.route("/", createGoogleRoutes(deps));
-  app.route("/", createPageRoutes(deps));
-  app.route("/", createUserRoutes(deps));
-  app.route("/", createAuditRoutes(deps));
+  const routers = [
+    createAuthRoutes(deps),
+    createRecoveryRoutes(deps),
+    createGoogleRoutes(deps),
+    createPageRoutes(deps),
+    createUserRoutes(deps),
+    createAuditRoutes(deps),
+  ];
+  for (const router of routers) app.route("/", router);
 
   async function call(
     method: string,
@@ -121,6 +125,7 @@ export function openAccounts({ registration = "open", google: googleAt }: Accoun
     ...deps,
     sqlite: database.sqlite,
     app,
+    routers,
     call,
     /** Ids that the callbacks were told: of sessions, and of users deleted and deactivated. */
     ended,

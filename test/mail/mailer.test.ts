@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SMTPServer, type SMTPServerOptions } from "smtp-server";
 import { inTransaction, openDatabase } from "../../src/db/open.ts";
 import { outbox } from "../../src/db/schema.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createMailer } from "../../src/mail/mailer.ts";
 import { until } from "../until.ts";
+import { openSmtpServer as listen } from "./smtp.ts";
 
 const LETTER = {
   recipient: "alice@example.com",
@@ -60,30 +60,11 @@ function openMailer(smtpUrl: string | undefined, { smtpStepTimeoutMs = 5000 } = 
   };
 }
 
-/** A real SMTP server that keeps what it is given. */
-async function openSmtpServer(options: SMTPServerOptions = {}, port = 0) {
-  const received: { recipients: string[]; raw: string }[] = [];
-  const server = new SMTPServer({
-    authOptional: true,
-    disabledCommands: ["STARTTLS"],
-    logger: false,
-    onData(stream, session, done) {
-      const chunks: Buffer[] = [];
-      stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-      stream.on("end", () => {
-        const recipients = session.envelope.rcptTo.map(({ address }) => address);
-        received.push({ recipients, raw: Buffer.concat(chunks).toString() });
-        done();
-      });
-    },
-    ...options,
-  });
-  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
-  const address = server.server.address();
-  const listening = typeof address === "object" && address ? address.port : 0;
-  const close = () => new Promise<void>((resolve) => server.close(() => resolve()));
-  closers.push(close);
-  return { url: `smtp://127.0.0.1:${listening}`, port: listening, received, close };
+/** A real SMTP server that is closed after the test. */
+async function openSmtpServer(...args: Parameters<typeof listen>) {
+  const smtp = await listen(...args);
+  closers.push(smtp.close);
+  return smtp;
 }
 
 describe("with a mail server", () => {
