@@ -72,6 +72,7 @@ export function answerError(log: Logger) {
 export function errorResponse(c: Context<HttpEnv>, error: AppError): Response {
   const headers: Record<string, string> = {};
   if (error.code === "unauthenticated") headers["WWW-Authenticate"] = "Bearer";
+  if (error.code === "upgrade_required") headers.Upgrade = "websocket";
   if (error.retryAfterSeconds !== undefined) headers["Retry-After"] = String(error.retryAfterSeconds);
   return c.json(body(c, error), HTTP_STATUS[error.code], headers);
 }

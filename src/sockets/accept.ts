@@ -68,11 +68,14 @@ export function acceptSocket(
   });
   const upgraded = c.env.server.upgrade(c.req.raw, {
     data: connection,
-    ...(protocol ? { headers: { "Sec-WebSocket-Protocol": protocol } } : {}),
+    headers: {
+      "X-Request-Id": c.get("origin")?.requestId ?? "",
+      ...(protocol ? { "Sec-WebSocket-Protocol": protocol } : {}),
+    },
   });
   if (!upgraded) throw new AppError("upgrade_required", "A WebSocket upgrade is expected");
-  // Bun has answered by itself; Hono wants something to return.
-  return new Response(null);
+  // Bun has answered by itself; this one is only logged.
+  return new Response(null, { status: 101 });
 }
 
 function originFault(c: Context<HttpEnv>, allowed: string[]): AppError | null {

@@ -1,5 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { z } from "zod";
+import { AppError } from "../../src/errors.ts";
+import type { SocketHandlers } from "../../src/http/context.ts";
+import { newRouter } from "../../src/http/router.ts";
 import { type Running, sendRaw, serve } from "./server.ts";
 
 const ErrorShape = z.strictObject({
@@ -397,3 +400,37 @@ describe("request ids and the log", () => {
     ]);
   });
 });
+
+test("a request to a WebSocket's path that is no upgrade is told what it must be", async () => {
+  const router = newRouter();
+  router.get("/api/v1/ws/logs/:id", () => {
+    throw new AppError("upgrade_required", "A WebSocket upgrade is expected");
+  });
+  await using server = serve({ routers: [router] });
+  const answer = await sendRaw(server.port, ["GET /api/v1/ws/logs/1 HTTP/1.1\r\nHost: h\r\n\r\n"]);
+  expect(answer).toStartWith("HTTP/1.1 426 ");
+  expect(answer).toMatch(/^upgrade: websocket\r$/im);
+});
+
+test("an upgrade carries the request's id and is logged as one", async () => {
+  const router = newRouter();
+  router.get("/api/v1/ws/logs/:id", (c) => {
+    c.env.server.upgrade(c.req.raw, { data: nobody, headers: { "X-Request-Id": c.get("origin").requestId } });
+    return new Response(null, { status: 101 });
+  });
+  await using server = serve({ routers: [router] });
+  const answer = await sendRaw(
+    server.port,
+    [
+      "GET /api/v1/ws/logs/1?token=s3cret HTTP/1.1\r\nHost: h\r\nX-Request-Id: me\r\nConnection: Upgrade\r\n",
+      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    ],
+    (text) => text.endsWith("\r\n\r\n"),
+  );
+  expect(answer).toStartWith("HTTP/1.1 101 ");
+  expect(answer).toMatch(/^x-request-id: me\r$/im);
+  expect(server.lines).toHaveLength(1);
+  expect(server.lines[0]).toMatchObject({ status: 101, path: "/api/v1/ws/logs/1", request_id: "me" });
+});
+
+const nobody: SocketHandlers = { open() {}, message() {}, drain() {}, close() {}, pong() {} };

@@ -149,6 +149,9 @@ export function serve({ config = {}, tls, ...options }: Served = {}): Running {
     maxRequestBodySize: MAX_ACCEPTED_BYTES,
     ...(tls ? { tls } : {}),
     fetch,
+    websocket: {
+      message: (socket, frame) => socket.data.message(socket, frame),
+    },
   });
   return {
     url: `http${tls ? "s" : ""}://127.0.0.1:${server.port}`,
