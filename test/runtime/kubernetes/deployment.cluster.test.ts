@@ -8,18 +8,12 @@ import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
 import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/deployment.ts";
 import { PERMISSIONS } from "../../../src/runtime/kubernetes/permissions.ts";
 import { until } from "../../until.ts";
+import { kubectl } from "./kubectl.ts";
 
 const kubeconfigFile = process.env.KUBECONFIG ?? "";
 const namespace = `devpocket-manifests-${process.pid}`;
 const account = `system:serviceaccount:${namespace}:devpocket`;
 const manifests = serverManifests({ image: "devpocket:1.0.0", namespace });
-
-async function kubectl(args: string[], stdin = ""): Promise<string> {
-  const run = Bun.spawn(["kubectl", ...args], { stdin: Buffer.from(stdin), stdout: "pipe", stderr: "pipe" });
-  const [code, output, errors] = await Promise.all([run.exited, run.stdout.text(), run.stderr.text()]);
-  if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${errors}`);
-  return output.trim();
-}
 
 /** Everything that an API server has, from its own discovery: "pods/exec" of group "" and so on. */
 async function allResources(client: KubeClient): Promise<{ group: string; name: string; verbs: string[] }[]> {
