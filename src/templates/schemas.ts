@@ -36,18 +36,11 @@ const Name = z
   .regex(/^[a-z0-9][a-z0-9.-]{0,49}$/, "Must be 1–50 lower-case letters, digits, dots and hyphens")
   .refine((name) => !isId(name), "Must not look like an id");
 
-/** No NUL: neither a process's environment nor its arguments can hold one. */
-const withoutNul = (maxLength: number) =>
-  z
-    .string()
-    .max(maxLength)
-    .refine((value) => !value.includes("\0"), "Must not hold a NUL character");
-
 /** Environment variables, as templates and environments have them. */
 export const Variables = z
   .record(
     z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "Is not a variable name"),
-    withoutNul(MAX_VARIABLES_BYTES),
+    z.string().max(MAX_VARIABLES_BYTES),
   )
   .refine((map) => Object.keys(map).length <= MAX_VARIABLES, `Must hold at most ${MAX_VARIABLES} variables`)
   .refine(
@@ -100,7 +93,12 @@ const Fields = z.object({
   default_resources: PartialResources,
   environment_variables: Variables,
   startup_commands: z
-    .array(withoutNul(4096).refine((command) => command.trim() !== "", "Must not be empty"))
+    .array(
+      z
+        .string()
+        .max(4096)
+        .refine((command) => command.trim() !== "", "Must not be empty"),
+    )
     .max(50)
     .openapi({
       example: ["apt-get update && apt-get install -y maven"],

@@ -175,15 +175,15 @@ describe("administration", () => {
     ["default_resources.storage", { default_resources: { storage: "0" } }],
     ["environment_variables.1A", { environment_variables: { "1A": "x" } }],
     ["environment_variables.A", { environment_variables: { A: 1 } }],
-    ["environment_variables.A", { environment_variables: { A: "a\0b" } }],
+    ["body", { environment_variables: { A: "a\0b" } }],
     ["environment_variables", { environment_variables: { A: "x".repeat(40_000), B: "x".repeat(40_000) } }],
     ["startup_commands.0", { startup_commands: [" "] }],
-    ["startup_commands.0", { startup_commands: ["echo a\0b"] }],
+    ["body", { startup_commands: ["echo a\0b"] }],
     ["startup_commands", { startup_commands: Array(51).fill("true") }],
     ["capabilities.0", { capabilities: ["SYS_ADMIN"] }],
     ["documentation_url", { documentation_url: "javascript:alert(1)" }],
     ["status", { status: "gone" }],
-  ])("%s: %j is 422", async (field, wrong) => {
+  ])("%s can be wrong: 422 (%#)", async (field, wrong) => {
     const answer = await post({ ...JAVA, name: "wrong", ...wrong });
     expect(answer.status).toBe(422);
     expect(answer.body.errors.map((error: { field: string }) => error.field)).toContain(field);

@@ -47,7 +47,9 @@ describe.if(Boolean(process.env.KUBECONFIG))(
       const ended = Promise.withResolvers<number | null>();
       const pty = await runtime.openTerminal(spec, {
         size: { cols: 80, rows: 24 },
-        onData: (bytes) => void (printed += Buffer.from(bytes).toString()),
+        onData(bytes) {
+          printed += Buffer.from(bytes).toString();
+        },
         onExit: ended.resolve,
         onDrain() {},
       });
