@@ -44,23 +44,18 @@ const TAGS = {
 const text = { type: "string" as const };
 const whole = { type: "integer" as const, minimum: 0 };
 
-const REQUEST_ID_HEADERS = {
+/** Headers of many answers; an answer refers to them by name. */
+const HEADERS = {
   "X-Request-Id": { description: "The request's id, also in the server's log", schema: text },
-};
-
-const RATE_LIMIT_HEADERS = {
   "X-RateLimit-Limit": { description: "Requests allowed in a minute", schema: whole },
   "X-RateLimit-Remaining": { description: "How many of them are left", schema: whole },
   "X-RateLimit-Reset": { description: "When the next one comes free, in epoch seconds", schema: whole },
-};
-
-const RETRY_HEADERS = {
   "Retry-After": { description: "Seconds until it may be tried again", schema: whole },
-};
-
-const CHALLENGE_HEADERS = {
   "WWW-Authenticate": { description: "The scheme that is asked for (RFC 6750)", schema: text },
 };
+type HeaderName = keyof typeof HEADERS;
+
+const RATE_LIMIT_HEADERS: HeaderName[] = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /** The OpenAPI document of these routers' routes: what validates them is what is shown. */
 export function openApiDocument(
@@ -76,6 +71,7 @@ export function openApiDocument(
     bearerFormat: "JWT",
     description: "The `access_token` of a sign-in",
   });
+  for (const [name, header] of Object.entries(HEADERS)) registry.registerComponent("headers", name, header);
   const used = new Set<string>();
   for (const definition of registry.definitions) {
     if (definition.type !== "route") continue;
@@ -128,14 +124,12 @@ function problem(description: string): Responses[string] {
 
 function withHeaders(status: string, response: Responses[string], inApi: boolean): Responses[string] {
   if ("$ref" in response) return response;
-  return {
-    ...response,
-    headers: {
-      ...REQUEST_ID_HEADERS,
-      ...(inApi ? RATE_LIMIT_HEADERS : {}),
-      ...(status === "401" ? CHALLENGE_HEADERS : {}),
-      ...(status === "429" ? RETRY_HEADERS : {}),
-      ...response.headers,
-    },
-  };
+  const names: HeaderName[] = [
+    "X-Request-Id",
+    ...(inApi ? RATE_LIMIT_HEADERS : []),
+    ...(status === "401" ? (["WWW-Authenticate"] as const) : []),
+    ...(status === "429" ? (["Retry-After"] as const) : []),
+  ];
+  const references = names.map((name) => [name, { $ref: `#/components/headers/${name}` }] as const);
+  return { ...response, headers: { ...Object.fromEntries(references), ...response.headers } };
 }
