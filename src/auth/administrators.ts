@@ -1,3 +1,4 @@
+import { z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
 import { generateRandomString } from "oslo/crypto";
 import { audit, SYSTEM_ACTOR } from "../audit/audit.ts";
@@ -5,7 +6,8 @@ import { ConfigError } from "../config.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { type AppError, notFound } from "../errors.ts";
-import { findByName, insertUser, type User } from "./account.ts";
+import { validationError } from "../http/validation.ts";
+import { Email, findByName, insertUser, type User, Username } from "./account.ts";
 import { forgetFailures } from "./lockout.ts";
 import { passwordFault } from "./password-policy.ts";
 import type { Passwords } from "./passwords.ts";
@@ -15,6 +17,9 @@ import type { Sessions } from "./sessions.ts";
  * Accounts made and mended from the machine's own command line, where whoever may read the data folder may
  * do everything anyway: nobody is asked for, and audit rows name no user.
  */
+
+/** The command line's arguments are held to the same rules as a registration. */
+const Names = z.object({ username: Username, email: Email });
 
 interface AdministratorDeps {
   db: Db;
@@ -51,13 +56,16 @@ export async function ensureFirstAdmin(
 /**
  * Makes an administrator. The address counts as verified: whoever runs the server has named it.
  *
- * @throws AppError validation for a weak password, conflict when a name is taken
+ * @throws AppError validation for a name or password that can't be used, conflict when a name is taken
  */
 export async function createAdmin(
   { db, now, passwords }: AdministratorDeps,
-  { username, email, password }: { username: string; email: string; password: string | undefined },
+  given: { username: string; email: string; password: string | undefined },
 ): Promise<GivenPassword> {
-  const chosen = choosePassword(password, { username, email });
+  const names = Names.safeParse(given);
+  if (!names.success) throw validationError(names.error, given);
+  const { username, email } = names.data;
+  const chosen = choosePassword(given.password, { username, email });
   const passwordHash = await passwords.hash(chosen.password);
   const user = inTransaction(db, (tx) => {
     const made = insertUser(

@@ -45,7 +45,7 @@ export function updateUser(
       .where(and(eq(users.id, userId), isNull(users.deletedAt)))
       .get();
     if (!before) throw notFound("User");
-    if ((change.role ?? "admin") !== "admin" || change.isActive === false) requireAnotherAdmin(tx, before);
+    if (change.role === "user" || change.isActive === false) requireAnotherAdmin(tx, before);
     const user = tx
       .update(users)
       .set({ ...change, updatedAt: now() })

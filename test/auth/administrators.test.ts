@@ -58,6 +58,16 @@ describe("admin create", () => {
     });
   });
 
+  test.each([
+    [{ username: "no spaces", email }, "username"],
+    [{ username: "ops", email: "nowhere" }, "email"],
+  ])("holds %o to the rules of a registration", async (names, field) => {
+    const attempt = createAdmin(accounts, { ...names, password: PASSWORD });
+    expect(attempt).rejects.toMatchObject({ code: "validation", fields: [{ field }] });
+    await attempt.catch(() => {});
+    expect(accounts.db.select().from(users).all()).toEqual([]);
+  });
+
   test("refuses a taken name", async () => {
     await accounts.register("ops");
     const attempt = createAdmin(accounts, { username: "OPS", email, password: PASSWORD });
