@@ -55,6 +55,16 @@ function provide(c: Context<HttpEnv>, text: string): void {
 }
 
 async function readBody(c: Context<HttpEnv>): Promise<Uint8Array> {
+  try {
+    return await readWithinLimit(c);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    // The client has hung up or fallen silent; nobody but the log will hear of it.
+    throw new AppError("invalid", "The body was not sent to its end", { cause: error });
+  }
+}
+
+async function readWithinLimit(c: Context<HttpEnv>): Promise<Uint8Array> {
   // A declared length was checked before, and the server holds clients to it.
   if (c.req.raw.headers.has("content-length")) return c.req.raw.bytes();
   const chunks: Uint8Array[] = [];

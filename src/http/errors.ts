@@ -62,7 +62,7 @@ export function answerError(log: Logger) {
     log.error("unexpected error", {
       request_id: c.get("origin")?.requestId,
       path: c.req.path,
-      stack: error.stack ?? String(error),
+      stack: error.stack || String(error),
     });
     return c.json(body(c, new AppError("unavailable", "Internal server error")), 500);
   };

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "bun:test";
+import { connect } from "node:net";
 import { z } from "zod";
 import { AppError } from "../../src/errors.ts";
 import type { SocketHandlers } from "../../src/http/context.ts";
 import { newRouter } from "../../src/http/router.ts";
+import { until } from "../until.ts";
 import { type Running, sendRaw, serve } from "./server.ts";
 
 const ErrorShape = z.strictObject({
@@ -328,6 +330,20 @@ describe("large bodies", () => {
     expect(answer).toStartWith("HTTP/1.1 422 ");
     expect(answer).toContain("The form can't be read");
   });
+
+  test.each(["Content-Length: 500", "Transfer-Encoding: chunked"])(
+    "whose sender hangs up (%s) are no fault of the server",
+    async (framing) => {
+      await using server = serve();
+      const socket = connect(server.port, "127.0.0.1");
+      const head = `POST /api/v1/things HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n${framing}`;
+      socket.write(`${head}\r\n\r\n5\r\nabcde\r\n`);
+      await until(() => server.pending() === 1);
+      socket.destroy();
+      await until(() => server.lines.length > 0);
+      expect(server.lines).toMatchObject([{ level: "info", message: "request", status: 400 }]);
+    },
+  );
 
   test("that come slowly are read", async () => {
     await using server = serve();

@@ -114,6 +114,8 @@ export function thingRoutes(): Router {
 export interface Running extends AsyncDisposable {
   url: string;
   port: number;
+  /** Requests that are being answered. */
+  pending(): number;
   /** What the server has logged, as parsed lines. */
   lines: Record<string, unknown>[];
   /** Everything it has written, as it is. */
@@ -156,6 +158,7 @@ export function serve({ config = {}, tls, ...options }: Served = {}): Running {
   return {
     url: `http${tls ? "s" : ""}://127.0.0.1:${server.port}`,
     port: server.port ?? 0,
+    pending: () => server.pendingRequests,
     get lines() {
       return written.map((line): Record<string, unknown> => JSON.parse(line));
     },
