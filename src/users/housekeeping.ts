@@ -8,8 +8,8 @@ import { removeDeletedUsers } from "./deletion.ts";
 const INTERVAL_MS = 3_600_000;
 /** Long after a lock of fifteen minutes has ended. */
 const FAILURES_KEPT_MS = 86_400_000;
-/** A delete of a million rows would hold up every other write. */
-const AUDIT_BATCH_ROWS = 2000;
+/** So many are deleted in some 10 ms; a million at once would hold up every other write. */
+const AUDIT_BATCH_ROWS = 500;
 
 interface HousekeepingOptions {
   db: Db;
