@@ -1,3 +1,4 @@
+import { spawnPty as spawnLocalPty } from "../../src/runtime/local/pty.ts";
 import type { Pty, TerminalJobs, TerminalOptions, TerminalSize } from "../../src/runtime/runtime.ts";
 
 /** A terminal that prints what the test says and keeps what it is told. */
@@ -53,47 +54,9 @@ export class ScriptedPty implements Pty {
   }
 }
 
-const IXON = 0o2000;
+const ENV = { PATH: "/usr/bin:/bin", TERM: "xterm-256color", LANG: "C.UTF-8", PS1: "$ " };
 
-/** A real PTY with `command` in it, held up by XOFF as the local runtime's are. */
+/** A real terminal with `command` in it, as the local runtime's are. */
 export async function spawnPty(options: TerminalOptions, command: string[]): Promise<Pty> {
-  let ended = false;
-  const child = Bun.spawn(command, {
-    env: { PATH: "/usr/bin:/bin", TERM: "xterm-256color", LANG: "C.UTF-8", PS1: "$ " },
-    cwd: "/tmp",
-    terminal: {
-      ...options.size,
-      data: (_terminal, bytes) => options.onData(bytes),
-      drain: () => options.onDrain(),
-    },
-  });
-  const { terminal } = child;
-  if (!terminal) throw new Error("no terminal");
-  void child.exited.then(async () => {
-    // What it printed last is still on its way.
-    await Bun.sleep(20);
-    ended = true;
-    options.onExit(child.signalCode ? 128 + 15 : child.exitCode);
-    terminal.close();
-  });
-  return {
-    write(bytes) {
-      if (!ended) terminal.write(bytes);
-      return true;
-    },
-    resize({ cols, rows }) {
-      if (!ended) terminal.resize(cols, rows);
-    },
-    pause() {
-      if (ended) return;
-      terminal.inputFlags |= IXON;
-      terminal.write("\x13");
-    },
-    resume() {
-      if (!ended) terminal.write("\x11");
-    },
-    kill() {
-      child.kill("SIGKILL");
-    },
-  };
+  return spawnLocalPty(command, { cwd: "/tmp", env: ENV }, options);
 }
