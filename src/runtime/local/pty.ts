@@ -1,4 +1,5 @@
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
+import { outputHold } from "./hold.ts";
 import { endProcesses, familyOf, scanProcesses } from "./processes.ts";
 
 /** termios(3): c_iflag. */
@@ -6,8 +7,10 @@ const IXON = 0o2000;
 const XON = "\x11";
 const XOFF = "\x13";
 
-/** Ctrl-C starts a held terminal again (n_tty does): so much later it is held again. */
+/** Ctrl-C starts a terminal that XOFF holds again (n_tty does): so much later it is held again. */
 const HOLD_AGAIN_BYTES = 64 * 1024;
+/** Bun's reader does not come back to the event loop while there is something: it is made to, so often. */
+const TURN_BYTES = 512 * 1024;
 /** How long the last output may take to arrive once the shell is gone. */
 const LAST_OUTPUT_MS = 500;
 const KILL_GRACE_MS = 300;
@@ -64,6 +67,8 @@ export function spawnPty(
   let lentIxon = false;
   let sinceHoldBytes = 0;
   let waitingBytes = 0;
+  let turnBytes = 0;
+  let isBreathing = false;
   const closed = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
 
@@ -77,6 +82,7 @@ export function spawnPty(
         if (paused) sinceHoldBytes += bytes.byteLength;
         if (sinceHoldBytes > HOLD_AGAIN_BYTES) hold();
         if (!over) onData(bytes);
+        takeTurns(bytes.byteLength);
       },
       exit: () => closed.resolve(),
       drain() {
@@ -89,9 +95,31 @@ export function spawnPty(
   const terminal = child.terminal;
   if (!terminal) throw new Error("the process has no terminal");
 
+  const output = outputHold(child.pid);
+
+  /** Lets everything else run between two stretches of a flood. */
+  function takeTurns(bytes: number): void {
+    if (turnBytes === 0) setImmediate(endTurn);
+    turnBytes += bytes;
+    if (turnBytes < TURN_BYTES || isBreathing || paused) return;
+    isBreathing = true;
+    output?.stop();
+  }
+
+  function endTurn(): void {
+    turnBytes = 0;
+    if (!isBreathing) return;
+    isBreathing = false;
+    if (!paused) output?.start();
+  }
+
   function hold(): void {
     sinceHoldBytes = 0;
     if (!terminal || terminal.closed) return;
+    if (output) {
+      output.stop();
+      return;
+    }
     const flags = terminal.inputFlags;
     if ((flags & IXON) === 0) {
       lentIxon = true;
@@ -102,6 +130,10 @@ export function spawnPty(
 
   function release(): void {
     if (!terminal || terminal.closed) return;
+    if (output) {
+      output.start();
+      return;
+    }
     // Switching IXON off starts a held terminal; an XON written before might reach the program as input.
     if (lentIxon) terminal.inputFlags = terminal.inputFlags & ~IXON;
     else terminal.write(XON);
@@ -109,6 +141,9 @@ export function spawnPty(
   }
 
   void child.exited.then(async () => {
+    // Its output would stay where it is, and the terminal open as long as we hold it.
+    output?.start();
+    output?.close();
     if (paused) release();
     const limit = Promise.withResolvers<void>();
     const timer = setTimeout(limit.resolve, LAST_OUTPUT_MS);
