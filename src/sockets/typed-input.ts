@@ -39,9 +39,8 @@ export class TypedInput {
   /** Writes what was taken, to the last byte: the terminal is left. */
   leave(): void {
     this.#held.flush();
+    if (this.#ackTimer !== undefined) this.#acknowledge();
     this.#attachment = null;
-    clearTimeout(this.#ackTimer);
-    this.#ackTimer = undefined;
   }
 
   /** The terminal takes input again. */
@@ -89,10 +88,13 @@ export class TypedInput {
   /** Says how far input has been taken, for clients that may have to send it again. */
   #acknowledgeSoon(seq: number | undefined): void {
     if (seq === undefined && !this.#peer.speaksBinary) return;
-    this.#ackTimer ??= setTimeout(() => {
-      this.#ackTimer = undefined;
-      const input = this.#attachment?.input;
-      if (input) this.#peer.send({ type: "input_ack", seq: input.seq, offset: input.bytes });
-    }, SOCKET_LIMITS.acknowledgeEveryMs);
+    this.#ackTimer ??= setTimeout(() => this.#acknowledge(), SOCKET_LIMITS.acknowledgeEveryMs);
+  }
+
+  #acknowledge(): void {
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
+    const input = this.#attachment?.input;
+    if (input) this.#peer.send({ type: "input_ack", seq: input.seq, offset: input.bytes });
   }
 }

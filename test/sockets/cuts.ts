@@ -55,8 +55,9 @@ export async function cutOutput({ cuts, binary, seed = 1 }: CutsOptions): Promis
     binary,
     onOutput: (bytes) => {
       stream.push(bytes);
-      if (random() < 0.002) client.cut();
-      else if (random() < 0.002) server.connections.closeSession("session-of-ada");
+      const dice = random();
+      if (dice < 0.002) client.cut();
+      else if (dice < 0.004) server.connections.closeSession("session-of-ada");
     },
   });
   await until(() => client.connects > cuts, { timeoutMs: 590_000 });
@@ -92,8 +93,9 @@ export async function cutInput({ cuts, binary, seed = 2 }: CutsOptions): Promise
       const lines = Array.from({ length: 1 + Math.floor(random() * 50) }, () => `${typed++}\n`);
       client.type(Buffer.from(lines.join("")));
     }
-    if (random() < 0.002) client.cut();
-    else if (random() < 0.002) server.connections.closeSession("session-of-ada");
+    const dice = random();
+    if (dice < 0.002) client.cut();
+    else if (dice < 0.004) server.connections.closeSession("session-of-ada");
     await Bun.sleep(0);
   }
   await until(() => stream.next === typed, { timeoutMs: 60_000 });

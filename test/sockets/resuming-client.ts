@@ -100,7 +100,7 @@ export class ResumingClient {
   #resend(seq: number, inputOffset: number): void {
     this.#acknowledged(seq, inputOffset);
     this.#isReady = true;
-    this.#unacknowledged.forEach((bytes, n) => this.#send(bytes, this.#firstSeq + n));
+    for (const [n, bytes] of this.#unacknowledged.entries()) this.#send(bytes, this.#firstSeq + n);
   }
 
   #acknowledged(seq: number, inputOffset: number): void {
