@@ -24,6 +24,8 @@ export interface HttpEnv {
   Bindings: {
     /** Bun's server: upgrades, and timeouts of single requests. */
     server: Bun.Server<SocketHandlers>;
+    /** The request as Bun knows it, where Hono was given a copy. */
+    received?: Request;
   };
   Variables: {
     origin: Origin;

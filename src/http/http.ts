@@ -46,7 +46,7 @@ export function createHttp({ config, version, log, identify, routers, onAnswered
   app.route("/", docsRoutes({ basePath, document: () => openApiDocument(routers, { version, publicUrl }) }));
   app.onError(answerError(log));
   app.notFound(fallback(app));
-  return (request, server) => app.fetch(withWholeUrl(request), { server });
+  return (request, server) => app.fetch(withWholeUrl(request), { server, received: request });
 }
 
 /** Bun would refuse a larger body by itself, without our error's shape; up to this, `limitBody` does. */

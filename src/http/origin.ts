@@ -15,7 +15,7 @@ export function requestId(offered: string | null): string {
  * With fewer entries than proxies the request did not come through all of them, and none is believed.
  */
 export function clientIp(c: Context<HttpEnv>, trustedProxies: number): string {
-  const peer = c.env.server.requestIP(c.req.raw)?.address;
+  const peer = c.env.server.requestIP(c.env.received ?? c.req.raw)?.address;
   const direct = peer === undefined ? "unknown" : plainAddress(peer);
   if (trustedProxies === 0) return direct;
   return forwardedAddress(c.req.raw.headers.get("x-forwarded-for"), trustedProxies) ?? direct;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { forwardedAddress, networkOf } from "../../src/http/origin.ts";
-import { type Running, serve } from "./server.ts";
+import { type Running, sendRaw, serve } from "./server.ts";
 
 describe("the address that trusted proxies have seen", () => {
   test.each([
@@ -38,6 +38,12 @@ describe("the address that trusted proxies have seen", () => {
     await using behindThree = serve({ config: { trustedProxies: 3 } });
     expect(await ipOf(behindThree)).toMatchObject({ ip: "127.0.0.1" });
   });
+});
+
+test("nobody hides by leaving out the Host header", async () => {
+  await using server = serve();
+  const answer = await sendRaw(server.port, ["GET /api/v1/origin HTTP/1.0\r\n\r\n"]);
+  expect(answer).toContain('"ip":"127.0.0.1"');
 });
 
 test.each([
