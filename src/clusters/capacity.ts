@@ -36,6 +36,7 @@ export interface CapacityBook {
   measure(clusterId: string): Promise<Measurement>;
   forget(clusterId: string): void;
   start(): void;
+  /** Answers that come afterwards are not kept: the database may be closed. */
   stop(): void;
 }
 
@@ -50,6 +51,7 @@ export function createCapacityBook({
   const book = new Map<string, Measurement>();
   const running = new Map<string, Promise<Measurement>>();
   let timer: Timer | undefined;
+  let stopped = false;
 
   async function ask(clusterId: string): Promise<Measurement> {
     // Before the cluster is asked: what has appeared in the meantime is counted twice rather than not at all.
@@ -83,7 +85,7 @@ export function createCapacityBook({
     if (already) return already;
     const one = ask(clusterId).then((measurement) => {
       // Forgotten meanwhile: the answer is of a cluster, or a kubeconfig, that is no more.
-      if (running.get(clusterId) === one) {
+      if (running.get(clusterId) === one && !stopped) {
         running.delete(clusterId);
         record(clusterId, measurement);
       }
@@ -109,7 +111,10 @@ export function createCapacityBook({
       timer ??= setInterval(measureAll, everyMs);
       timer.unref();
     },
-    stop: () => clearInterval(timer),
+    stop() {
+      stopped = true;
+      clearInterval(timer);
+    },
   };
 }
 

@@ -126,14 +126,17 @@ describe("the capacity book", () => {
     expect(nodeCounts()).toEqual([2, null]);
   });
 
-  test("an answer that comes after the cluster was forgotten is not kept", async () => {
+  test.each([
+    ["the cluster was forgotten", () => book.forget("a")],
+    ["the server has stopped", () => book.stop()],
+  ])("an answer that comes after %s is not kept", async (_what, happen) => {
     let give: (capacity: Capacity) => void = unused;
     answer = () =>
       new Promise((resolve) => {
         give = resolve;
       });
     const late = book.measure("a");
-    book.forget("a");
+    happen();
     give({ ...CAPACITY, nodes: 99 });
     await late;
     expect(book.last("a")).toBeUndefined();
