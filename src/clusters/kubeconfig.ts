@@ -180,6 +180,9 @@ function reduceUser(user: UserEntry, readFile: ReadFile): Record<string, string>
     username: user.username,
     password: user.password,
   });
+  if (reduced.token && !/^[\x21-\x7e]+$/.test(reduced.token)) {
+    throw refused("has a token with characters that no token has", "invalid_token");
+  }
   const certificate = reduced["client-certificate-data"] && reduced["client-key-data"];
   if (!certificate && !reduced.token && !(reduced.username && reduced.password)) {
     throw refused("has no credentials: a token, or a client certificate with its key", "no_credentials");

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import { parseReduced, readKubeconfigFile, reduceKubeconfig } from "../../src/clusters/kubeconfig.ts";
 import { AppError } from "../../src/errors.ts";
 
@@ -198,6 +199,12 @@ describe("a kubeconfig", () => {
     ],
     ["no credentials", kubeconfig({ user: {} }), "has no credentials", "no_credentials"],
     [
+      "a broken token",
+      kubeconfig({ user: { token: "s3cret\nX-Injected: yes" } }),
+      "has a token with characters that no token has",
+      "invalid_token",
+    ],
+    [
       "half a certificate",
       kubeconfig({ user: { "client-certificate-data": PEM } }),
       "has no credentials",
@@ -214,6 +221,62 @@ describe("a kubeconfig", () => {
     expect(message).toStartWith(`The kubeconfig ${fault}`);
     expect(said).toBe(code);
     expect(message).not.toContain("s3cret");
+  });
+});
+
+describe("whatever is sent instead", () => {
+  const isRefusedOrReduced = (given: string) => {
+    try {
+      expect(JSON.parse(reduceKubeconfig(given))["current-context"]).toBe("devpocket");
+    } catch (error) {
+      if (!(error instanceof AppError && error.code === "invalid")) throw error;
+    }
+  };
+
+  /** Every place of a kubeconfig where something else could stand. */
+  function places(value: unknown, path: string[] = []): string[][] {
+    if (typeof value !== "object" || value === null) return [path];
+    return [path, ...Object.entries(value).flatMap(([key, inner]) => places(inner, [...path, key]))];
+  }
+
+  function replaced(value: unknown, [key, ...rest]: string[], by: unknown): unknown {
+    if (key === undefined) return by;
+    if (Array.isArray(value))
+      return value.map((item, i) => (String(i) === key ? replaced(item, rest, by) : item));
+    const object = Object.entries(value ?? {});
+    return Object.fromEntries(
+      object.map(([name, inner]) => [name, name === key ? replaced(inner, rest, by) : inner]),
+    );
+  }
+
+  const whole: unknown = JSON.parse(kubeconfig({ cluster: { ...CLUSTER, "proxy-url": "" } }));
+
+  test("anything at any place is refused or harmless", () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...places(whole)), fc.jsonValue(), (path, by) =>
+        isRefusedOrReduced(JSON.stringify(replaced(whole, path, by))),
+      ),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("so is any text, in base64 too", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary", maxLength: 200 }), (given) => {
+        isRefusedOrReduced(given);
+        isRefusedOrReduced(`contexts: ${given}`);
+        isRefusedOrReduced(Buffer.from(given).toString("base64"));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test.each([
+    "contexts: &x [*x]",
+    "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b]\ncontexts: [*c,*c,*c,*c,*c]",
+    "contexts: [{name: __proto__, context: {cluster: __proto__, user: constructor}}]\nclusters: []\nusers: []",
+  ])("%p is refused", (given) => {
+    expect(refusal(given).code).toBe("invalid_kubeconfig");
   });
 });
 
