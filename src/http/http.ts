@@ -30,7 +30,8 @@ export type Fetch = (request: Request, server: Bun.Server<SocketHandlers>) => Re
 
 /**
  * Puts the routers behind what all requests go through, in this order: request id and log, security headers
- * and HTTPS, CORS, rate limits, size of the body. The reference of all routes is added. `Bun.serve` must be given `maxRequestBodySize: MAX_ACCEPTED_BYTES`.
+ * and HTTPS, CORS, rate limits, size of the body. The reference of all routes is added. `Bun.serve` must be
+ * given `maxRequestBodySize: MAX_ACCEPTED_BYTES`.
  */
 export function createHttp({ config, version, log, identify, routers, onAnswered }: HttpOptions): Fetch {
   const app = new OpenAPIHono<HttpEnv>({ getPath: pathOf });
@@ -71,7 +72,9 @@ function decode(path: string): string {
   }
 }
 
-/** HTTP/1.0 has no Host header, and Bun then gives the path alone as the URL. */
+/** HTTP/1.0 has no Host header, and Bun then gives the path alone as the URL; of a CONNECT only the host. */
 function withWholeUrl(request: Request): Request {
-  return request.url.startsWith("http") ? request : new Request(`http://localhost${request.url}`, request);
+  const { url } = request;
+  if (/^https?:\/\//.test(url)) return request;
+  return new Request(`http://localhost${url.startsWith("/") ? url : "/"}`, request);
 }

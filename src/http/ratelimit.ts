@@ -49,22 +49,21 @@ export function rateLimit(
   const general = limits.generalPerMinute > 0 ? new SlidingWindow({ limit: limits.generalPerMinute }) : null;
   const credentials = limits.authPerMinute > 0 ? new SlidingWindow({ limit: limits.authPerMinute }) : null;
 
-  async function take(c: Context<HttpEnv>, now: number): Promise<Verdict | undefined> {
+  async function take(c: Context<HttpEnv>): Promise<Verdict | undefined> {
     if (c.req.method === "POST" && CREDENTIAL_PATHS.has(c.req.path)) {
-      return credentials?.take(networkOf(c.get("origin").ip), now);
+      return credentials?.take(networkOf(c.get("origin").ip), nowMs());
     }
     if (!general || !c.req.path.startsWith("/api/v1/") || isUpgrade(c)) return undefined;
     const found = identify(c);
     const actor = found instanceof Promise ? await found : found;
-    return general.take(actor ? actor.userId : networkOf(c.get("origin").ip), now);
+    return general.take(actor ? actor.userId : networkOf(c.get("origin").ip), nowMs());
   }
 
   return async (c, next) => {
-    const now = nowMs();
-    const verdict = await take(c, now);
+    const verdict = await take(c);
     if (!verdict) return next();
     if (verdict.allowed) await next();
-    else c.res = errorResponse(c, rateLimited(verdict, now));
+    else c.res = errorResponse(c, rateLimited(verdict, nowMs()));
     setHeaders(c, [
       ["X-RateLimit-Limit", String(verdict.limit)],
       ["X-RateLimit-Remaining", String(verdict.remaining)],
