@@ -1,4 +1,4 @@
-import type { MiddlewareHandler } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
 import { routePath } from "hono/route";
 import type { Logger } from "../lib/logger.ts";
 import type { HttpEnv } from "./context.ts";
@@ -20,16 +20,27 @@ interface ExchangeOptions {
   log: Logger;
   trustedProxies: number;
   onAnswered?: ((exchange: Exchange) => void) | undefined;
+  /** Hono's error handler, for what it does not hand to it: what was thrown and is no Error. */
+  onError: (error: Error, c: Context<HttpEnv>) => Response;
 }
 
 /** The outermost of what every request goes through: gives it its id and origin, and a line in the log. */
-export function exchange({ log, trustedProxies, onAnswered }: ExchangeOptions): MiddlewareHandler<HttpEnv> {
+export function exchange({
+  log,
+  trustedProxies,
+  onAnswered,
+  onError,
+}: ExchangeOptions): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     const began = performance.now();
     const { headers } = c.req.raw;
     const id = requestId(headers.get("x-request-id"));
     c.set("origin", new RequestOrigin(c, id, trustedProxies));
-    await next();
+    try {
+      await next();
+    } catch (thrown) {
+      c.res = onError(new Error(`not an Error was thrown: ${String(thrown)}`), c);
+    }
     setHeaders(c, [["X-Request-Id", id]]);
     // Hono keeps a HEAD's headers and forgets its body: a stream would run on.
     if (c.req.method === "HEAD") await c.res.body?.cancel();

@@ -35,7 +35,8 @@ export type Fetch = (request: Request, server: Bun.Server<SocketHandlers>) => Re
  */
 export function createHttp({ config, version, log, identify, routers, onAnswered }: HttpOptions): Fetch {
   const app = new OpenAPIHono<HttpEnv>({ getPath: pathOf });
-  app.use(exchange({ log, trustedProxies: config.trustedProxies, onAnswered }));
+  const onError = answerError(log);
+  app.use(exchange({ log, trustedProxies: config.trustedProxies, onAnswered, onError }));
   app.use(security(config));
   const crossOrigin = cors(config.corsOrigins);
   if (crossOrigin) app.use(crossOrigin);
@@ -45,7 +46,7 @@ export function createHttp({ config, version, log, identify, routers, onAnswered
   const { publicUrl } = config;
   const basePath = publicUrl?.pathname.replace(/\/$/, "") ?? "";
   app.route("/", docsRoutes({ basePath, document: () => openApiDocument(routers, { version, publicUrl }) }));
-  app.onError(answerError(log));
+  app.onError(onError);
   app.notFound(fallback(app));
   return (request, server) => app.fetch(withWholeUrl(request), { server, received: request });
 }

@@ -12,6 +12,7 @@ import type { MiddlewareHandler } from "hono";
 import { limitBody } from "../../src/http/body.ts";
 import type { HttpEnv, SocketHandlers } from "../../src/http/context.ts";
 import { cors } from "../../src/http/cors.ts";
+import { answerError } from "../../src/http/errors.ts";
 import { exchange } from "../../src/http/exchange.ts";
 import { createHttp, type Fetch } from "../../src/http/http.ts";
 import { rateLimit } from "../../src/http/ratelimit.ts";
@@ -63,7 +64,8 @@ function whole(payload: unknown, logger = log): Fetch {
   return createHttp({ config, version: "1", log: logger, identify: () => ada, routers: [router] });
 }
 
-const base = (logger: typeof log) => exchange({ log: logger, trustedProxies: 0 });
+const base = (logger: typeof log) =>
+  exchange({ log: logger, trustedProxies: 0, onError: answerError(logger) });
 
 const VARIANTS: Record<string, () => Fetch> = {
   "bare Bun.serve": () => () => Response.json(SMALL),

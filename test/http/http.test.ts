@@ -67,17 +67,22 @@ describe("what no route takes", () => {
     expect(response.headers.get("access-control-allow-origin")).toBeNull();
   });
 
-  test("an unexpected error is a 500 with a fixed text, and its stack is logged under the request's id", async () => {
-    await using server = serve();
-    const response = await fetch(`${server.url}/broken?token=t0ken`, { headers: { "X-Request-Id": "one" } });
-    expect(response.status).toBe(500);
-    const { timestamp, ...body } = await errorOf(response);
-    expect(body).toEqual({ detail: "Internal server error", errors: [], path: "/broken" });
-    const line = server.lines.find(({ level }) => level === "error");
-    expect(line).toMatchObject({ request_id: "one", path: "/broken" });
-    expect(line?.stack).toContain("hunter2");
-    expect(server.logged()).not.toContain("t0ken");
-  });
+  test.each(["/broken", "/broken-otherwise"])(
+    "an unexpected error (%s) is a 500 with a fixed text, and is logged under the request's id",
+    async (path) => {
+      await using server = serve();
+      const headers = { "X-Request-Id": "one" };
+      const response = await fetch(`${server.url}${path}?token=t0ken`, { headers });
+      expect(response.status).toBe(500);
+      const { timestamp, ...body } = await errorOf(response);
+      expect(body).toEqual({ detail: "Internal server error", errors: [], path });
+      const [error, request] = server.lines;
+      expect(error).toMatchObject({ level: "error", request_id: "one", path });
+      expect(error?.stack).toContain("hunter2");
+      expect(request).toMatchObject({ message: "request", status: 500, request_id: "one" });
+      expect(server.logged()).not.toContain("t0ken");
+    },
+  );
 });
 
 describe("paths", () => {

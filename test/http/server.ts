@@ -104,6 +104,9 @@ export function thingRoutes(): Router {
   router.get("/broken", () => {
     throw new Error("password is hunter2 at /srv/secret.ts");
   });
+  router.get("/broken-otherwise", () => {
+    throw "hunter2";
+  });
   router.get("/api/v1/origin", (c) => {
     const { requestId, ip, userAgent } = c.get("origin");
     return c.json({ requestId, ip, userAgent });
