@@ -26,21 +26,17 @@ interface ConfiguredDeps {
 
 /**
  * Registers the cluster of `CLUSTER_KUBECONFIG_FILE`, or follows the file where it has changed. It is
- * registered also when it can't be reached now: the log says so, and it is used once it can be.
+ * registered also when it can't be reached now: the start does not wait for it, and the log says so.
  *
  * @throws AppError invalid, Error for a file that can't be used at all
  */
-export async function registerFromFile(deps: ConfiguredDeps, file: string): Promise<void> {
+export function registerFromFile(deps: ConfiguredDeps, file: string): void {
   const reduced = readKubeconfigFile(file);
   register(deps, FROM_FILE, "From CLUSTER_KUBECONFIG_FILE", reduced);
-  try {
-    await deps.vet(reduced);
-  } catch (error) {
-    deps.log.warn("the configured cluster can't be used yet", {
-      cluster: FROM_FILE,
-      reason: reasonOf(error),
-    });
-  }
+  deps.vet(reduced).catch((error: unknown) => {
+    const reason = reasonOf(error);
+    deps.log.warn("the configured cluster can't be used yet", { cluster: FROM_FILE, reason });
+  });
 }
 
 /**
