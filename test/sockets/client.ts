@@ -42,7 +42,7 @@ export class Client {
   /** The first message of `type`, once it has come. */
   async next(type: string, nth = 0): Promise<Frame> {
     return await until(() => this.messages.filter((message) => message.type === type)[nth], {
-      message: () => `no ${type} message came, but ${this.types.join(", ")}`,
+      message: () => `no ${type} message came, but ${[...new Set(this.types)].join(", ")}`,
     });
   }
 

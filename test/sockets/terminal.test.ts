@@ -231,6 +231,33 @@ describe("resuming", () => {
   });
 });
 
+describe("the message limit", () => {
+  test("tells a client once that it is over, and loses none of its input", async () => {
+    await using server = serveTerminals({
+      command: ["bash", "--norc", "-c", "stty raw -echo; echo ready; exec cat"],
+      messagesPerMinute: 60,
+    });
+    const client = new Client(server.url());
+    await until(() => client.output.includes("ready"));
+    // A minute's 60 messages of 64 KiB may come at once: these are two more.
+    const pieces = Array.from({ length: 62 }, (_, n) => String.fromCharCode(65 + n).repeat(64 * 1024));
+    for (const data of pieces) client.send({ type: "input", data });
+    const sent = pieces.join("");
+    expect((await client.next("error")).message).toBe("Rate limit exceeded. Please slow down.");
+    await until(() => client.output.length >= sent.length + "ready\n".length, { timeoutMs: 20_000 });
+    expect(client.output.replace(/^ready\r?\n/, "") === sent).toBe(true);
+    expect(client.types.filter((type) => type === "error").length).toBe(1);
+  }, 20_000);
+
+  test("holds back no more than 4 MiB", async () => {
+    await using server = serveTerminals({ command: ["cat"], messagesPerMinute: 1 });
+    const client = new Client(server.url());
+    await client.next("welcome");
+    for (let n = 0; n < 5; n++) client.send({ type: "input", data: "x".repeat(1000 * 1024) });
+    expect(await client.end()).toEqual({ code: 1009, reason: "Too much input is held back" });
+  });
+});
+
 describe("an environment's life", () => {
   test("a terminal waits for its environment and attaches by itself", async () => {
     await using server = serveTerminals();
