@@ -93,7 +93,8 @@ export function startupScript(options: StartupOptions): string {
 /*
  * Commands run in the background and are waited for, since a shell runs no trap while a foreground command
  * runs. `kill -1` is only ever done by process 1 or 2, the first of a pid namespace of its own (on a host
- * these are init and the kernel). Interactive shells ignore TERM, hence HUP; CONT for what is stopped.
+ * these are init and the kernel). Interactive shells ignore TERM, and one that is just starting may miss a HUP,
+ * hence HUP again and again; CONT for what is stopped.
  */
 const FUNCTIONS = String.raw`child=
 mark() { printf '\036devpocket %s %s\n' "$nonce" "$*"; }
@@ -104,6 +105,7 @@ finish() {
     i=0
     while [ "$i" -lt "$((grace * 10))" ] && kill -0 -1 2>/dev/null; do
       i=$((i + 1))
+      kill -HUP -1 2>/dev/null
       sleep 0.1 2>/dev/null || { sleep 1; i=$((i + 9)); }
     done
   elif [ -n "$child" ]; then

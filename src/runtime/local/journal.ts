@@ -118,6 +118,7 @@ export class Journal {
       if (at.file < this.#first) {
         at.file = this.#first;
         at.offset = 0;
+        continue;
       }
       for (const line of await this.#readSome(at)) {
         yield line;

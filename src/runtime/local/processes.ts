@@ -104,8 +104,9 @@ export async function signalExactly(id: ProcessId, name: NodeJS.Signals): Promis
 }
 
 /**
- * Ends what `select` finds, again and again until it finds nothing: TERM first (and HUP, since interactive
- * shells ignore TERM, and CONT for what is stopped), KILL after `graceMs`.
+ * Ends what `select` finds, again and again until it finds nothing: TERM once, HUP each time (interactive
+ * shells ignore TERM, and one that is just starting may miss a HUP), CONT for what is stopped, and KILL
+ * after `graceMs`.
  *
  * @returns how many could not be ended in time
  */
@@ -121,9 +122,11 @@ export async function endProcesses(
     if (left.length === 0 || passedMs >= limitMs) return left.length;
     for (const { pid } of left) {
       if (passedMs >= graceMs) signal(pid, "SIGKILL");
-      else if (!asked.has(pid)) {
+      else {
+        if (!asked.has(pid)) signal(pid, "SIGTERM");
         asked.add(pid);
-        for (const name of ["SIGTERM", "SIGHUP", "SIGCONT"] as const) signal(pid, name);
+        signal(pid, "SIGHUP");
+        signal(pid, "SIGCONT");
       }
     }
     await Bun.sleep(waitMs);

@@ -14,6 +14,8 @@ const TURN_BYTES = 256 * 1024;
 /** How long the last output may take to arrive once the shell is gone. */
 const LAST_OUTPUT_MS = 500;
 const KILL_GRACE_MS = 300;
+/** How long a leader may take to reap what has ended. */
+const REAPING_MS = 50;
 
 /** Signal numbers by name, for exit codes. */
 const SIGNALS: Record<string, number> = {
@@ -191,11 +193,18 @@ export function spawnPty(
  */
 async function endSession(leader: number): Promise<void> {
   const roots = new Set([leader]);
+  let grantedMs = 0;
   await endProcesses(
     async () => {
-      const family = familyOf(await scanProcesses(), roots);
-      const others = family.filter(({ pid }) => pid !== leader);
-      return others.length > 0 ? others : family;
+      for (;;) {
+        const family = familyOf(await scanProcesses(), roots);
+        const others = family.filter(({ pid }) => pid !== leader);
+        const living = others.filter(({ zombie }) => !zombie);
+        if (living.length > 0) return living;
+        if (others.length === 0 || grantedMs >= REAPING_MS) return family;
+        grantedMs += 10;
+        await Bun.sleep(10);
+      }
     },
     { graceMs: KILL_GRACE_MS },
   );

@@ -1,0 +1,67 @@
+import { expect, test } from "bun:test";
+import {
+  endProcesses,
+  familyOf,
+  type Process,
+  parseStat,
+  scanProcesses,
+  signalExactly,
+} from "../../../src/runtime/local/processes.ts";
+
+function process_(pid: number, parent: number, session = pid): Process {
+  return { pid, parent, session, zombie: false, startTicks: pid, cpuMs: 0, residentBytes: 0 };
+}
+
+test("a name with spaces and parentheses does not shift the fields", () => {
+  const rest = `S 1 70 71 0 -1 0 0 0 0 0 5 6 7 8 20 0 1 0 9999 4096 25 ${"0 ".repeat(20)}`;
+  expect(parseStat(`42 (a) (b c) ${rest}`)).toEqual({
+    pid: 42,
+    parent: 1,
+    session: 71,
+    zombie: false,
+    startTicks: 9999,
+    cpuMs: 260,
+    residentBytes: 25 * 4096,
+  });
+  expect(parseStat("")).toBe(undefined);
+  expect(parseStat("42 (cut")).toBe(undefined);
+});
+
+test("a family is its roots, their descendants and the sessions that they lead, and nobody else's", () => {
+  const all = [
+    process_(1, 0),
+    process_(10, 1), // the server
+    process_(20, 10), // a shell
+    process_(21, 20, 20),
+    process_(22, 1, 20), // an orphan of its session
+    process_(23, 22, 23), // and its child with a session of its own
+    process_(30, 10), // another shell
+    process_(40, 10, 10),
+  ];
+  expect(familyOf(all, new Set([20])).map(({ pid }) => pid)).toEqual([20, 21, 22, 23]);
+  expect(familyOf(all, new Set([40])).map(({ pid }) => pid)).toEqual([40]);
+  expect(familyOf(all, new Set())).toEqual([]);
+});
+
+test("what ignores TERM and HUP is killed, with what it has started", async () => {
+  const child = Bun.spawn(
+    ["sh", "-c", "trap '' TERM HUP; (trap '' TERM HUP; echo up; while :; do sleep 0.05; done) & wait"],
+    {
+      stdout: "pipe",
+    },
+  );
+  await child.stdout.getReader().read();
+  const roots = new Set([child.pid]);
+  const left = await endProcesses(async () => familyOf(await scanProcesses(), roots), { graceMs: 50 });
+  expect(left).toBe(0);
+  await child.exited;
+  expect(child.signalCode).toBe("SIGKILL");
+});
+
+test("a process that has only got the pid is not signalled", async () => {
+  const child = Bun.spawn(["sleep", "1000"]);
+  expect(await signalExactly({ pid: child.pid, startTicks: 1 }, "SIGKILL")).toBe(false);
+  const self = (await scanProcesses()).find(({ pid }) => pid === child.pid);
+  expect(self && (await signalExactly(self, "SIGKILL"))).toBe(true);
+  await child.exited;
+});

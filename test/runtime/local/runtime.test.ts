@@ -1,0 +1,208 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import type { LocalRuntime } from "../../../src/runtime/local/runtime.ts";
+import { TestTerminal } from "../../runtime-contract.ts";
+import { until } from "../../until.ts";
+import { localRuntime, localSpec, logOf, reach, runIn, temporaryFolder } from "./harness.ts";
+
+setDefaultTimeout(30_000);
+
+const MODES = [true, false].filter((sandbox) => !sandbox || Bun.which("bwrap"));
+
+describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
+  const folder = temporaryFolder();
+  let runtime: LocalRuntime;
+
+  beforeAll(async () => {
+    runtime = await localRuntime(folder.path, sandbox);
+  });
+  afterAll(async () => {
+    await runtime.close();
+    folder.remove();
+  });
+
+  test("says whether environments are sandboxed, and why not", () => {
+    expect(runtime.isolation).toEqual(
+      sandbox ? { sandboxed: true } : { sandboxed: false, reason: "switched off" },
+    );
+  });
+
+  test("commands of a template with an image are logged as not run, and it reaches running", async () => {
+    const spec = localSpec({
+      image: "python:3.11-slim",
+      startupCommands: ["touch /tmp/ran; touch ran", "apt-get\nupdate"],
+    });
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    await runtime.stop(spec);
+    const system = (await logOf(runtime, spec)).filter(({ source }) => source === "system");
+    expect(system.map(({ message }) => message)).toEqual([
+      expect.stringContaining("Starting on the local runtime"),
+      "not run on the local runtime: touch /tmp/ran; touch ran",
+      "not run on the local runtime: apt-get update",
+      "Stopping",
+      "Stopped",
+    ]);
+    expect(readdirSync(join(folder.path, "workspaces", spec.environmentId))).toEqual([]);
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
+  test("removing an environment also removes folders that can't be written to", async () => {
+    const spec = localSpec();
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    await runIn(runtime, spec, "mkdir -p a/b/c && touch a/b/c/d && chmod -R a-w a && ln -s /etc link");
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+    expect(existsSync(join(folder.path, "workspaces", spec.environmentId))).toBe(false);
+    expect(existsSync(join(folder.path, "local", spec.environmentId))).toBe(false);
+    expect(existsSync("/etc/passwd")).toBe(true);
+  });
+
+  test("the owner's variables reach the environment's processes and nothing else does", async () => {
+    const spec = localSpec({
+      variables: { LD_PRELOAD: "", UID: "7", PATH: "/usr/bin:/bin", SECRET_WORD: "plum" },
+    });
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    expect(await runIn(runtime, spec, 'echo "$SECRET_WORD $PATH"')).toBe("plum /usr/bin:/bin");
+    const names = (await runIn(runtime, spec, "env | cut -d= -f1 | sort")).split("\n");
+    const expected = [
+      "DEVPOCKET_ENVIRONMENT",
+      "HOME",
+      "LANG",
+      "LOGNAME",
+      "PATH",
+      "PWD",
+      "SHELL",
+      "TERM",
+      "USER",
+    ];
+    const others = ["LD_PRELOAD", "SECRET_WORD", "UID", "DEVPOCKET_LOCAL", "OLDPWD", "SHLVL", "_"];
+    expect(names).toEqual(expect.arrayContaining(expected));
+    expect(names.filter((name) => ![...expected, ...others].includes(name))).toEqual([]);
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
+  test("a flood into the log is held up", async () => {
+    const spec = localSpec({ startupCommands: ["yes flood & true"] });
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    const log = join(folder.path, "local", spec.environmentId, "log");
+    /** Files are of 4 MiB; the oldest go. */
+    const filesBegun = () => Math.max(...readdirSync(log).map((name) => Number(name.split(".")[1])));
+    await until(() => filesBegun() > 1);
+    const [began, files] = [performance.now(), filesBegun()];
+    await until(() => performance.now() - began > 1500);
+    // 1 MiB a second of terminal is at most 8 of log here; unchecked it would be ten times as much.
+    expect(filesBegun() - files).toBeLessThanOrEqual(6);
+    expect(readdirSync(log).length).toBeLessThanOrEqual(4);
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
+  test.if(Boolean(Bun.which("vim") && Bun.which("top")))("vim and top work in a terminal", async () => {
+    const spec = localSpec();
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    const terminal = await TestTerminal.open(runtime, spec, { cols: 90, rows: 30 });
+    await terminal.run("true");
+    terminal.type("vim -u NONE file; echo vim en''ded\n");
+    await terminal.saw("\x1b[?1049h");
+    terminal.type("iwritten in vim\x1b:wq\r");
+    await terminal.saw("vim ended");
+    expect(await terminal.run("cat file")).toBe("written in vim");
+    terminal.type("top -d 0.2; echo top en''ded\n");
+    await terminal.saw("load average");
+    terminal.type("q");
+    await terminal.saw("top ended");
+    expect(await terminal.run("echo after")).toContain("after");
+    terminal.pty.kill();
+    await terminal.exited;
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
+  test.if(sandbox)(
+    "a sandbox shows neither the data folder, other workspaces nor the host's secrets",
+    async () => {
+      const [one, two] = [localSpec(), localSpec()];
+      await Promise.all([one, two].map((spec) => runtime.ensure(spec)));
+      await Promise.all([one, two].map((spec) => reach(runtime, spec, "running")));
+      writeFileSync(join(folder.path, "workspaces", two.environmentId, "other"), "secret");
+      const terminal = await TestTerminal.open(runtime, one, { cols: 300, rows: 50 });
+      const say = async (command: string) => await terminal.run(command);
+      expect(await say(`ls ${folder.path} /root /home 2>/dev/null; echo $?`)).toBe("2");
+      expect(await say("cat /etc/shadow /etc/ssh/* 2>/dev/null; echo $?")).toBe("1");
+      expect(await say("id -u; id -un; hostname")).toBe("1000\ndevpocket\nlocal");
+      expect(await say("ls /proc | grep -c '^[0-9]*$'")).toMatch(/^[1-9]$/);
+      expect(
+        await say(
+          "touch /usr/x /etc/x /x /run/devpocket/x 2>/dev/null; ls /usr/x /etc/x /x /run/devpocket/x 2>/dev/null",
+        ),
+      ).toBe("");
+      expect(await say("grep -h CapEff /proc/self/status")).toContain("0000000000000000");
+      expect(await say("touch /tmp/mine /workspace/mine; ls /tmp")).toBe("mine");
+      terminal.pty.kill();
+      await terminal.exited;
+      expect(await runIn(runtime, two, "ls /tmp /workspace")).not.toContain("mine");
+      await Promise.all([one, two].map((spec) => runtime.remove(spec)));
+      await Promise.all([one, two].map((spec) => reach(runtime, spec, "absent")));
+    },
+  );
+
+  test.if(sandbox)(
+    "the host's kernel can't be changed from a sandbox, though the server be root",
+    async () => {
+      const before = readFileSync("/proc/sys/kernel/core_pattern", "utf8");
+      const spec = localSpec();
+      await runtime.ensure(spec);
+      await reach(runtime, spec, "running");
+      const attempts = [
+        "echo changed > /proc/sys/kernel/core_pattern",
+        "unshare -Urmpf --mount-proc sh -c 'echo changed > /proc/sys/kernel/core_pattern'",
+        "unshare -Urm sh -c 'umount /proc/sys; echo changed > /proc/sys/kernel/core_pattern'",
+        "unshare -Urm sh -c 'mount -o remount,rw /proc/sys; echo changed > /proc/sys/kernel/core_pattern'",
+        "unshare -Urmpf sh -c 'mount -t proc proc /tmp; echo changed > /tmp/sys/kernel/core_pattern'",
+        "mount -t tmpfs none /usr",
+      ];
+      for (const attempt of attempts) {
+        expect(
+          await runIn(runtime, spec, `{ ${attempt}; } >/dev/null 2>&1 && echo done || echo refused`),
+        ).toBe("refused");
+        expect(readFileSync("/proc/sys/kernel/core_pattern", "utf8")).toBe(before);
+      }
+      await runtime.remove(spec);
+      await reach(runtime, spec, "absent");
+    },
+  );
+});
+
+test("a workspace whose removal was cut short is still known", async () => {
+  const folder = temporaryFolder();
+  const spec = localSpec();
+  const first = await localRuntime(folder.path, false);
+  await first.ensure(spec);
+  await reach(first, spec, "running");
+  await first.close();
+  for (const name of ["run", "log"]) chmodSync(join(folder.path, "local", spec.environmentId, name), 0o700);
+  mkdirSync(join(folder.path, "workspaces", "not-an-id"));
+  const second = await localRuntime(folder.path, false);
+  expect(await second.observe(spec)).toEqual({ phase: "stopped" });
+  expect(await second.list()).toEqual([{ environmentId: spec.environmentId, userId: spec.userId }]);
+  await second.remove(spec);
+  await reach(second, spec, "absent");
+  await second.close();
+  folder.remove();
+});
