@@ -1,4 +1,5 @@
 import type { Logger } from "../../lib/logger.ts";
+import type { Semaphore } from "../../lib/semaphore.ts";
 import {
   type EnvironmentRef,
   type EnvironmentSpec,
@@ -28,6 +29,8 @@ export interface Host {
   log: Logger;
   now: () => number;
   retryPauseSeconds: number;
+  /** Starting processes: a few at a time. */
+  starts: Semaphore;
   onChange(ref: EnvironmentRef): void;
   onGone(ref: EnvironmentRef): void;
 }
@@ -232,18 +235,24 @@ export class LocalEnvironment {
       await makeFolders(this.#folders);
       await this.#keep({ userId: spec.userId, name: spec.name, resources: spec.resources, run: null });
       const commands = this.#announce(spec);
-      this.#run = await Run.begin({
-        spec,
-        commands,
-        folders: this.#folders,
-        sandbox: this.#host.sandbox,
-        owned: this.#host.owned,
-        now: this.#host.now,
-        retryPauseSeconds: this.#host.retryPauseSeconds,
-        onLines: (lines) => this.#write(lines.map((line) => ({ ...line, generation: spec.generation }))),
-        onChange: () => this.#runChanged(),
+      this.#run = await this.#host.starts.run(async () => {
+        const run = await Run.begin({
+          spec,
+          commands,
+          folders: this.#folders,
+          sandbox: this.#host.sandbox,
+          owned: this.#host.owned,
+          now: this.#host.now,
+          retryPauseSeconds: this.#host.retryPauseSeconds,
+          onLines: (lines) => this.#write(lines.map((line) => ({ ...line, generation: spec.generation }))),
+          onChange: () => this.#runChanged(),
+        });
+        // Starting a process holds up the event loop for milliseconds: others get their turn between two.
+        await new Promise((resolve) => setImmediate(resolve));
+        return run;
       });
       await this.#rememberRun(this.#run);
+      this.#runChanged();
     } catch (error) {
       this.#host.log.error("local environment could not be started", {
         environment: this.ref.environmentId,

@@ -13,6 +13,8 @@ import { readProcess } from "./processes.ts";
 import { trySandbox } from "./sandbox.ts";
 import { Meter } from "./usage.ts";
 
+const STARTS_AT_ONCE = 4;
+
 export interface LocalRuntimeOptions {
   dataDir: string;
   log: Logger;
@@ -57,6 +59,7 @@ export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<
     log,
     now,
     retryPauseSeconds,
+    starts: new Semaphore(STARTS_AT_ONCE),
     onChange: (ref) => changes.tell(ref),
     onGone: ({ environmentId }) => {
       environments.delete(environmentId);
