@@ -15,8 +15,13 @@ export interface ProcessId {
 }
 
 export interface Process extends ProcessId {
+  /** Of the program, at most 15 bytes. */
+  name: string;
   parent: number;
+  group: number;
   session: number;
+  /** The process group that its terminal's input goes to; -1 without a terminal. */
+  foreground: number;
   zombie: boolean;
   /** Of the process and of the children that it has waited for. */
   cpuMs: number;
@@ -33,8 +38,11 @@ export function parseStat(text: string): Process | undefined {
   const at = (index: number) => Number(fields[index]);
   return {
     pid,
+    name: text.slice(text.indexOf("(") + 1, nameEnd),
     parent: at(1),
+    group: at(2),
     session: at(3),
+    foreground: at(5),
     zombie: fields[0] === "Z" || fields[0] === "X",
     startTicks: at(19),
     cpuMs: (at(11) + at(12) + at(13) + at(14)) * TICK_MS,

@@ -1,5 +1,6 @@
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
 import { outputHold } from "./hold.ts";
+import { jobsOf } from "./jobs.ts";
 import { endProcesses, familyOf, scanProcesses } from "./processes.ts";
 
 /** termios(3): c_iflag. */
@@ -183,6 +184,9 @@ export function spawnPty(
     kill() {
       if (over) return;
       void endSession(child.pid);
+    },
+    async jobs() {
+      return over ? null : jobsOf(child.pid);
     },
   };
 }
