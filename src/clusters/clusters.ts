@@ -1,4 +1,4 @@
-import { and, count, desc, eq, isNull, ne, or } from "drizzle-orm";
+import { and, count, desc, eq, isNotNull, isNull, ne, or } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
 import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
 import { type CLUSTER_STATUSES, clusters, environments, LOCAL_PROVIDER } from "../db/schema.ts";
@@ -35,6 +35,12 @@ export function findCluster(db: DbOrTx, ref: string): Cluster | undefined {
     .from(clusters)
     .where(or(eq(clusters.id, ref), eq(clusters.name, ref)))
     .get();
+}
+
+export function hasKubernetesClusters(db: Db): boolean {
+  return (
+    db.select({ id: clusters.id }).from(clusters).where(isNotNull(clusters.kubeconfig)).get() !== undefined
+  );
 }
 
 /** Newest first. */

@@ -16,7 +16,6 @@ import {
   listClusters,
   updateCluster,
 } from "./clusters.ts";
-import { reduceKubeconfig } from "./kubeconfig.ts";
 import { regionsWith } from "./regions.ts";
 import type { ClusterRuntimes } from "./runtimes.ts";
 import {
@@ -186,6 +185,8 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
   }
 
   async function reduceAndVet(kubeconfig: string): Promise<string> {
+    // The client library is large: a server without clusters never loads it.
+    const { reduceKubeconfig } = await import("./kubeconfig.ts");
     const reduced = reduceKubeconfig(kubeconfig);
     await deps.vet(reduced);
     return reduced;

@@ -8,8 +8,8 @@ import type { Vault } from "./vault.ts";
 interface ClusterRuntimesOptions {
   db: Db;
   vault: Vault;
-  /** Undefined: the local runtime is switched off. */
-  localRuntime: Runtime | undefined;
+  /** Undefined: the local runtime is switched off, or not ready yet. */
+  localRuntime(): Runtime | undefined;
   /** Makes the runtime of a cluster; must not wait for it. */
   makeKubernetesRuntime(kubeconfig: string, cluster: { id: string; name: string }): Runtime;
   /** Told of every runtime when it comes to be: whoever follows its changes begins here. */
@@ -31,7 +31,7 @@ export interface ClusterRuntimes {
 }
 
 export function createClusterRuntimes(options: ClusterRuntimesOptions): ClusterRuntimes {
-  const { db, vault, localRuntime, log } = options;
+  const { db, vault, log } = options;
   const runtimes = new Map<string, Runtime>();
   const find = db
     .select()
@@ -44,9 +44,9 @@ export function createClusterRuntimes(options: ClusterRuntimesOptions): ClusterR
     if (!cluster) throw new RuntimeUnreachable("The cluster is not registered any more");
     const runtime =
       cluster.provider === LOCAL_PROVIDER
-        ? localRuntime
+        ? options.localRuntime()
         : fromKubeconfig(id, cluster.name, cluster.kubeconfig);
-    if (!runtime) throw new RuntimeUnreachable("The local runtime is switched off");
+    if (!runtime) throw new RuntimeUnreachable("The local runtime is not there");
     runtimes.set(id, runtime);
     options.onOpen(runtime, id);
     return runtime;
@@ -78,7 +78,7 @@ export function createClusterRuntimes(options: ClusterRuntimesOptions): ClusterR
     async renew(id) {
       const before = runtimes.get(id);
       // The local runtime has no kubeconfig that could have changed, and holds processes.
-      if (before && before === localRuntime) return;
+      if (before && before === options.localRuntime()) return;
       runtimes.delete(id);
       if (find.get({ id })) of(id);
       await before?.close();

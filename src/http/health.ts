@@ -32,7 +32,7 @@ export interface HealthOptions {
   info: {
     features: Features;
     environmentsPerPlan: { free: number; starter: number; pro: number };
-    localRuntime: LocalRuntimeInfo;
+    localRuntime(): LocalRuntimeInfo;
   };
   now: () => number;
   onUnhealthy: (check: string, error: unknown) => void;
@@ -178,6 +178,6 @@ export function infoBody(
       starter_environments: environmentsPerPlan.starter,
       pro_environments: environmentsPerPlan.pro,
     },
-    local_runtime: localRuntime,
+    local_runtime: localRuntime(),
   };
 }

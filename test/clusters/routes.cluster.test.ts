@@ -31,7 +31,7 @@ describe.if(Boolean(file))("clusters over the API, on a real one", () => {
       db,
       vault,
       log,
-      localRuntime: undefined,
+      localRuntime: () => undefined,
       makeKubernetesRuntime: (reduced) =>
         createKubernetesRuntime({ cluster: { kubeConfig: parseReduced(reduced) }, log }),
       onOpen() {},

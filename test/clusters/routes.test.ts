@@ -80,11 +80,12 @@ beforeAll(async () => {
     ensureLocalCluster(tx, now());
     seedTemplates(tx, now());
   });
+  const local = clusterRuntime("local");
   runtimes = createClusterRuntimes({
     db,
     vault,
     log,
-    localRuntime: clusterRuntime("local"),
+    localRuntime: () => local,
     makeKubernetesRuntime: (reduced) => clusterRuntime(JSON.parse(reduced).users[0].user.token),
     onOpen: (_runtime, id) => void opened.push(id),
   });

@@ -17,7 +17,7 @@ function options(checks: HealthOptions["checks"] = {}): HealthOptions {
     info: {
       features: { googleOauth: false, rateLimiting: true, metrics: false, mail: false, registration: true },
       environmentsPerPlan: { free: 1, starter: 3, pro: 10 },
-      localRuntime: { enabled: true, sandbox: "bubblewrap" },
+      localRuntime: () => ({ enabled: true, sandbox: "bubblewrap" }),
     },
     now: () => 1_722_729_600_500,
     onUnhealthy: (check, error) => unhealthy.push(`${check}: ${error}`),

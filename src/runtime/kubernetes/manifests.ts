@@ -1,6 +1,6 @@
 import type { V1Container, V1PodSpec } from "@kubernetes/client-node";
 import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
-import type { EnvironmentSpec } from "../runtime.ts";
+import type { EnvironmentSpec, ResourceLimits } from "../runtime.ts";
 import { DEFAULT_VARIABLES, startupScript } from "../startup.ts";
 import {
   CONTAINER,
@@ -198,6 +198,14 @@ function capabilitiesOf({ capabilities, port }: EnvironmentSpec): { add?: string
   const add = new Set(capabilities);
   if (port < FIRST_UNPRIVILEGED_PORT) add.add("NET_BIND_SERVICE");
   return add.size > 0 ? { add: [...add] } : {};
+}
+
+/** What the pod of an environment with these limits asks the scheduler for. */
+export function podRequests({ cpuMillis, memoryBytes }: ResourceLimits): {
+  cpuMillis: number;
+  memoryBytes: number;
+} {
+  return { cpuMillis: cpuRequestMillis(cpuMillis), memoryBytes };
 }
 
 export function cpuRequestMillis(limitMillis: number): number {

@@ -135,9 +135,9 @@ export class Journal {
     const limit = isLast ? end.offset : Number.POSITIVE_INFINITY;
     const bytes = await readLines(this.#path(file), at.offset, limit);
     if (bytes.length === 0) {
-      // Read to its end, or gone meanwhile.
-      at.file = isLast ? file + 1 : Math.max(file + 1, this.#first);
-      at.offset = 0;
+      // Read to its end, or gone meanwhile. The last file may have nothing in it yet.
+      at.file = isLast ? file : Math.max(file + 1, this.#first);
+      at.offset = isLast ? limit : 0;
       return [];
     }
     const lines: LogLine[] = [];

@@ -40,11 +40,12 @@ export class Owned {
     return family(await this.#scan(), environmentId, roots);
   }
 
-  /** The same from a look not older than a second, for figures. */
-  async recentProcessesOf(environmentId: string, roots: Iterable<number>): Promise<Process[]> {
+  /** The same from a look not older than a second, for figures; one from before `root` began is of no use. */
+  async recentProcessesOf(environmentId: string, root: number): Promise<Process[]> {
     const last = this.#last;
-    const fresh = last && performance.now() - last.atMs < RECENT_MS ? last : await this.#scan();
-    return family(fresh, environmentId, roots);
+    const isRecent = last && performance.now() - last.atMs < RECENT_MS;
+    const fresh = isRecent && last.processes.some(({ pid }) => pid === root) ? last : await this.#scan();
+    return family(fresh, environmentId, [root]);
   }
 
   /** Ids of environments of which processes are there. */

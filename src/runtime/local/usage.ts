@@ -51,7 +51,7 @@ export class Meter {
    * it, at most a minute old. The network is the host's: not known.
    */
   async measure({ environmentId, workspace, pid, startedAtMs }: Measured): Promise<Usage> {
-    const processes = await this.#owned.recentProcessesOf(environmentId, [pid]);
+    const processes = await this.#owned.recentProcessesOf(environmentId, pid);
     const [memoryBytes, size] = await Promise.all([
       memoryOf(processes),
       this.#sizeOf(environmentId, workspace),
