@@ -363,3 +363,9 @@ export const logHeads = sqliteTable("log_heads", {
   installationGeneration: integer().notNull(),
   lastOutput: text({ enum: LOG_SOURCES }),
 });
+
+/** Facts of this installation that are made once, such as its id. */
+export const settings = sqliteTable("settings", {
+  name: text().primaryKey(),
+  value: text().notNull(),
+});

@@ -20,7 +20,7 @@ import { createLogStreams, type LogStreams } from "./log-streams.ts";
 import { createLogRoutes } from "./logs.ts";
 import { applyToAll } from "./owners.ts";
 import { createReconciler } from "./reconciler.ts";
-import { createRetention, purgeDeletedUser } from "./retention.ts";
+import { createRetention } from "./retention.ts";
 import { createEnvironmentRoutes } from "./routes.ts";
 import { type Environment, type EnvironmentRows, environmentRows, refOf } from "./rows.ts";
 import { createSweep } from "./sweep.ts";
@@ -43,6 +43,8 @@ export interface EnvironmentsOptions {
   place: Place;
   requireActor: MiddlewareHandler<HttpEnv>;
   mailer: Pick<Mailer, "isConfigured" | "enqueue">;
+  /** An environment of the user is wholly gone, or there was none to tear down. */
+  onTornDown(userId: string): void;
   /** Aborts when the server stops. */
   stopping: AbortSignal;
 }
@@ -57,6 +59,8 @@ export interface Environments {
   follow(runtime: Runtime): void;
   /** What becomes of someone's environments when the account is deleted or deactivated; in its transaction. */
   ofUser(tx: Tx, userId: string, verb: Verb & ("delete" | "suspend"), actor: AuditActor): void;
+  /** These have ended with their cluster, for good. */
+  givenUp(ids: string[]): void;
   /** Ids that the reconciler works on or is about to. */
   readonly queueDepth: number;
   start(): void;
@@ -89,8 +93,8 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     collectLogs: (row) => collector.start({ ...refOf(row), clusterId: row.clusterId }),
     tornDown(row) {
       void collector.stop(row.id);
-      purgeDeletedUser(db, row.userId);
       announce(row, row);
+      options.onTornDown(row.userId);
     },
   });
 
@@ -185,8 +189,14 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
         for (const { before, after } of changes) {
           if (rows.byId(after.id)?.generation === after.generation) follow(before, after);
         }
-        if (verb === "delete") purgeDeletedUser(db, userId);
+        if (verb === "delete") options.onTornDown(userId);
       });
+    },
+    givenUp(ids) {
+      for (const id of ids) {
+        const row = rows.byId(id);
+        if (row) announce({ ...row, status: "error" }, row);
+      }
     },
     get queueDepth() {
       return reconciler.depth;

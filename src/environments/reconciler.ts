@@ -61,6 +61,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   const queue = new WorkQueue(look, { concurrency: CONCURRENCY });
   const stopped = new AbortController();
   let resync: Timer | undefined;
+  /** Before it, runtimes may not be there yet; the start looks at everything anyway. */
+  let started = false;
 
   async function look(id: string): Promise<void> {
     const row = rows.byId(id);
@@ -227,10 +229,13 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   }
 
   return {
-    wake: (id) => queue.add(id),
+    wake(id) {
+      if (started) queue.add(id);
+    },
     start() {
+      started = true;
       for (const id of rows.unfinished()) queue.add(id);
-      resync = setInterval(() => {
+      resync ??= setInterval(() => {
         for (const id of rows.unfinished()) queue.add(id);
       }, RESYNC_MS);
     },

@@ -1,4 +1,4 @@
-import { and, eq, isNotNull, isNull, lt } from "drizzle-orm";
+import { and, eq, isNotNull, lt } from "drizzle-orm";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import { environments, users } from "../db/schema.ts";
 import type { Letter } from "../mail/message.ts";
@@ -92,23 +92,4 @@ function deletionLetter(row: Environment, { email, username }: Owner, deleteAt: 
       "Start it once to keep it.",
     ],
   };
-}
-
-/**
- * Deletes what is left of an account whose owner has deleted it, once nothing of its environments is left.
- * Personal data was blanked at the request.
- */
-export function purgeDeletedUser(db: Db, userId: string): void {
-  inTransaction(db, (tx) => {
-    const deleted = and(eq(users.id, userId), isNotNull(users.deletedAt));
-    if (!tx.select({ id: users.id }).from(users).where(deleted).get()) return;
-    const left = tx
-      .select({ id: environments.id })
-      .from(environments)
-      .where(and(eq(environments.userId, userId), isNull(environments.tornDownAt)))
-      .get();
-    if (left) return;
-    tx.delete(environments).where(eq(environments.userId, userId)).run();
-    tx.delete(users).where(deleted).run();
-  });
 }

@@ -1,6 +1,6 @@
 import { and, desc, eq, isNull, ne, notInArray, or, sql } from "drizzle-orm";
 import type { Db, DbOrTx } from "../db/open.ts";
-import { type EnvironmentStatus, environments, users } from "../db/schema.ts";
+import { ENVIRONMENT_STATUSES, type EnvironmentStatus, environments, users } from "../db/schema.ts";
 import type { EnvironmentRef, EnvironmentSpec } from "../runtime/runtime.ts";
 import { parseLimits, userQuota } from "./plans.ts";
 
@@ -39,6 +39,11 @@ export function environmentRows(db: Db) {
     .offset(sql.placeholder("offset"))
     .prepare();
   const livingCount = db.select({ n: sql<number>`count(*)` }).from(environments).where(living).prepare();
+  const countByStatus = db
+    .select({ status: environments.status, n: sql<number>`count(*)` })
+    .from(environments)
+    .groupBy(environments.status)
+    .prepare();
   const unfinished = db
     .select({ id: environments.id })
     .from(environments)
@@ -82,6 +87,11 @@ export function environmentRows(db: Db) {
     },
     /** Ids of all that may have something to do: passing, running, to be released, to be torn down. */
     unfinished: (): string[] => unfinished.all().map((row) => row.id),
+    /** How many there are of each status, zeros too. */
+    countByStatus(): Record<string, number> {
+      const counts = new Map(countByStatus.all().map(({ status, n }) => [status, n]));
+      return Object.fromEntries(ENVIRONMENT_STATUSES.map((status) => [status, counts.get(status) ?? 0]));
+    },
     /** Whether something else of the same user on the same cluster is about to make room. */
     peersEnding: (row: Environment): boolean => peersEnding.get(row) !== undefined,
     /** What the runtime is told of `row`. */

@@ -3,7 +3,11 @@ import { SYSTEM_ACTOR } from "../../src/audit/audit.ts";
 import { inTransaction } from "../../src/db/open.ts";
 import { type StatusChange, StatusFeed } from "../../src/environments/feed.ts";
 import type { Verb } from "../../src/environments/lifecycle.ts";
-import { createReconciler, type Reconciler } from "../../src/environments/reconciler.ts";
+import {
+  createReconciler,
+  type Reconciler,
+  type ReconcilerOptions,
+} from "../../src/environments/reconciler.ts";
 import { environmentRows } from "../../src/environments/rows.ts";
 import { applyVerb } from "../../src/environments/verbs.ts";
 import { createLogger } from "../../src/lib/logger.ts";
@@ -90,7 +94,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
   const changes: StatusChange[] = [];
   const notes: string[] = [];
   feed.watchAll((change) => changes.push(change));
-  reconciler = createReconciler({
+  const options: ReconcilerOptions = {
     db,
     rows,
     runtimeOf: () => world,
@@ -101,7 +105,10 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     logSystem: (_row, { message }) => notes.push(message),
     collectLogs: () => {},
     tornDown: () => notes.push("torn down"),
-  });
+  };
+  reconciler = createReconciler(options);
+  // Nothing to look at yet: each test wakes it.
+  reconciler.start();
   const created = {
     status: "creating",
     progress: 0,
@@ -115,6 +122,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     return current;
   };
   return {
+    options,
     world,
     clock,
     changes,
@@ -348,8 +356,13 @@ test("a server that is started looks at everything that is unfinished, and nothi
   const resting = environment(database.db, env.row.userId, { status: "stopped", desired: "stopped" });
   env.sees({ phase: "running", generation: 1, startedAtMs: 1 });
   env.world.observed.set(resting.id, { phase: "running", generation: 1, startedAtMs: 1 });
-  reconciler.start();
-  await env.reaches("stopped");
+  await reconciler.stop(1000);
+  const rows = environmentRows(database.db);
+  expect(rows.unfinished()).toEqual([env.row.id]);
+  const second = createReconciler(env.options);
+  second.start();
+  await until(() => env.now().status === "stopped");
+  await second.stop(1000);
   expect(env.world.did).toEqual(["stop"]);
   expect(env.world.observed.get(resting.id)?.phase).toBe("running");
 });

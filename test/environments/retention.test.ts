@@ -1,7 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { eq } from "drizzle-orm";
-import { users } from "../../src/db/schema.ts";
-import { createRetention, purgeDeletedUser } from "../../src/environments/retention.ts";
+import { createRetention } from "../../src/environments/retention.ts";
 import { environmentRows } from "../../src/environments/rows.ts";
 import type { Letter } from "../../src/mail/message.ts";
 import { temporaryDatabase } from "../database.ts";
@@ -75,25 +73,4 @@ test("the record of a terminated environment can be read for 30 days, and longer
   kept.at(31 * DAY);
   expect(rows.byId(gone.id)).toBeUndefined();
   expect(rows.byId(stuck.id)).toBeDefined();
-});
-
-test("a deleted account's row goes when the last of its environments is torn down, and no other row", () => {
-  const { db } = database;
-  const other = owner(db);
-  const user = owner(db);
-  const values = { status: "terminated", desired: "terminated", terminatedAt: 0 } as const;
-  environment(db, user, { ...values, tornDownAt: 1 });
-  const last = environment(db, user, values);
-  const exists = (id: string) => db.select().from(users).where(eq(users.id, id)).get() !== undefined;
-  purgeDeletedUser(db, user);
-  expect(exists(user)).toBe(true);
-  db.update(users).set({ deletedAt: 5 }).where(eq(users.id, user)).run();
-  purgeDeletedUser(db, user);
-  expect(exists(user)).toBe(true);
-  environmentRows(db);
-  db.run(`update environments set torn_down_at = 2 where id = '${last.id}'`);
-  purgeDeletedUser(db, user);
-  purgeDeletedUser(db, other);
-  expect(exists(user)).toBe(false);
-  expect(exists(other)).toBe(true);
 });
