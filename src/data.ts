@@ -1,0 +1,90 @@
+import { Database } from "bun:sqlite";
+import { accessSync, chmodSync, constants, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { type Config, ConfigError } from "./config.ts";
+import { type OpenDatabase, openDatabase } from "./db/open.ts";
+import { readOrMakeKeys } from "./lib/keyfile.ts";
+
+const KEY_BYTES = 32;
+
+/** What a server keeps on disk: one folder with the database, the keys and the local runtime's workspaces. */
+export interface Data extends OpenDatabase {
+  /** Files of keys that this start has made. */
+  keysMade: string[];
+  jwtSecret: string;
+  /** The first encrypts, all decrypt. */
+  encryptionKeys: Buffer[];
+}
+
+/** Where the encryption keys are kept when the configuration names none. */
+export function encryptionKeyFile(config: Config): string {
+  return join(config.dataDir, "keys", "encryption");
+}
+
+export function databaseFile(config: Config): string {
+  return join(config.dataDir, "devpocket.db");
+}
+
+/**
+ * Opens the data folder, made on first use: database with migrations, keys of mode 0600.
+ *
+ * @throws ConfigError when the folder can't be used
+ */
+export function openData(config: Config): Data {
+  makeFolder(config.dataDir);
+  const keysMade: string[] = [];
+  const keys = (file: string) => {
+    const { keys, made } = readOrMakeKeys(file, KEY_BYTES);
+    if (made) keysMade.push(file);
+    return keys;
+  };
+  const jwtSecret =
+    config.jwtSecret ??
+    keys(join(config.dataDir, "keys", "jwt"))
+      .map((key) => key.toString("base64"))
+      .join("");
+  const encryptionKeys = config.encryptionKeys ?? keys(encryptionKeyFile(config));
+  const database = openDatabase(databaseFile(config));
+  // The folder may have been there, with a mode of its own; the files of the WAL take the database's.
+  chmodSync(databaseFile(config), 0o600);
+  return { ...database, keysMade, jwtSecret, encryptionKeys };
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch {
+    throw new ConfigError(
+      `DATA_DIR=${folder} can't be made or written to. Example: DATA_DIR=/var/lib/devpocket`,
+    );
+  }
+}
+
+/**
+ * Opens the data folder for a server: two at a time would fight over its environments. The lock is the
+ * kernel's and goes with the process, however it ends.
+ *
+ * @throws ConfigError when another server has it
+ */
+export function openLockedData(config: Config): Data {
+  const data = openData(config);
+  const lock = new Database(join(config.dataDir, "server.lock"), { create: true });
+  try {
+    lock.run("PRAGMA locking_mode = EXCLUSIVE");
+    lock.run("BEGIN EXCLUSIVE");
+  } catch {
+    lock.close();
+    data.close();
+    throw new ConfigError(
+      `DATA_DIR=${config.dataDir} is in use by another DevPocket server. Example: DATA_DIR=/var/lib/devpocket-2`,
+    );
+  }
+  return {
+    ...data,
+    close() {
+      data.close();
+      lock.close();
+    },
+  };
+}

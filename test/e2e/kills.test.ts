@@ -1,0 +1,103 @@
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type TestClient, TestServer, temporaryFolder } from "../harness.ts";
+import { until } from "../until.ts";
+
+/** Where in an environment's life the server is killed, and what its owner wants then. */
+const MOMENTS = [
+  { verb: "create", status: "creating", wanted: "running" },
+  { verb: "create", status: "installing", wanted: "running" },
+  { verb: "create", status: "running", wanted: "running" },
+  { verb: "restart", status: "restarting", wanted: "running" },
+  { verb: "stop", status: "stopping", wanted: "stopped" },
+  { verb: "stop", status: "stopped", wanted: "stopped" },
+  { verb: "delete", status: "terminated", wanted: "terminated" },
+] as const;
+
+type Moment = (typeof MOMENTS)[number];
+
+/** A command that takes long enough to be killed in, and leaves jobs behind. */
+const TEMPLATE = {
+  name: "slow",
+  display_name: "Slow",
+  description: "Takes a moment to install",
+  category: "operating_system",
+  docker_image: null,
+  default_port: 8080,
+  default_resources: { cpu: "500m", memory: "256Mi", storage: "1Gi" },
+  startup_commands: ["(exec -a devpocket-kill-test sleep 3600) & sleep 0.3", "echo kept >> file"],
+};
+
+for (const moment of MOMENTS) {
+  test(`killed while ${moment.status} after ${moment.verb}, everything ends where its owner wanted it`, async () => {
+    const dataDir = temporaryFolder();
+    const first = await TestServer.start({ dataDir });
+    const client = await first.signedIn();
+    await client.post("/api/v1/templates", TEMPLATE, 201);
+    const id = await bringTo(client, moment);
+    await first.kill();
+
+    const second = await TestServer.start({ dataDir });
+    try {
+      const after = await second.signedIn();
+      const settled = async () => {
+        const environment = await after.get(`/api/v1/environments/${id}`);
+        return environment.status === moment.wanted && environment;
+      };
+      await until(settled, { timeoutMs: 20_000, message: `${id} did not become ${moment.wanted}` });
+      if (moment.wanted === "terminated") {
+        await until(() => !foldersOf(dataDir).some((path) => path.includes(id)), { timeoutMs: 20_000 });
+        await until(() => processesOf(id).length === 0, { timeoutMs: 20_000 });
+      } else if (moment.wanted === "stopped") {
+        await until(() => processesOf(id).length === 0, { timeoutMs: 20_000 });
+      }
+      await after.delete(`/api/v1/environments/${id}`, 204, { Prefer: "wait=20" });
+      expect(foldersOf(dataDir).filter((path) => path.includes(id))).toEqual([]);
+      expect(processesOf(id)).toEqual([]);
+    } finally {
+      await second.stop();
+      rmSync(dataDir, { recursive: true, force: true });
+    }
+  }, 60_000);
+}
+
+/** Brings a new environment to the moment, and gives its id without waiting for what comes next. */
+async function bringTo(client: TestClient, { verb, status }: Moment): Promise<string> {
+  const created = await client.post("/api/v1/environments", { name: "one", template: "slow" }, 201);
+  const id = String(created.id);
+  const reach = (wanted: string) =>
+    until(async () => (await client.get(`/api/v1/environments/${id}`)).status === wanted, {
+      timeoutMs: 20_000,
+    });
+  if (verb === "create") {
+    if (status !== "creating") await reach(status);
+    return id;
+  }
+  await reach("running");
+  if (verb === "delete") await client.delete(`/api/v1/environments/${id}`);
+  else await client.post(`/api/v1/environments/${id}/${verb}`);
+  if (status === "stopped") await reach("stopped");
+  return id;
+}
+
+/** Every folder and file below the data folder, by path. */
+function foldersOf(dataDir: string): string[] {
+  return existsSync(dataDir) ? readdirSync(dataDir, { recursive: true }).map(String) : [];
+}
+
+/** Processes of an environment: the sandbox names its id on its command line, processes have it around them. */
+function processesOf(id: string): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return ["cmdline", "environ"].some((file) =>
+          readFileSync(join("/proc", pid, file), "latin1").includes(id),
+        );
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}

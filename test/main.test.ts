@@ -1,0 +1,133 @@
+import { Database } from "bun:sqlite";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { TestClient, TestServer, temporaryFolder } from "./harness.ts";
+
+const MAIN = join(import.meta.dir, "../src/main.ts");
+
+let folder: string;
+beforeEach(() => {
+  folder = temporaryFolder();
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+async function devpocket(args: string[], environment: Record<string, string> = {}) {
+  const run = Bun.spawn(["bun", MAIN, ...args], {
+    cwd: folder,
+    env: { PATH: Bun.env.PATH ?? "", DATA_DIR: join(folder, "data"), LOCAL_RUNTIME: "off", ...environment },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err] = await Promise.all([new Response(run.stdout).text(), new Response(run.stderr).text()]);
+  return { code: await run.exited, out, err };
+}
+
+describe("the command line", () => {
+  test.each(["--help", "serve --help", "migrate --help", "admin create --help", "backup -h"])(
+    "%p shows help and does nothing",
+    async (args) => {
+      const { code, out, err } = await devpocket(args.split(" "));
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      expect(out).toContain("devpocket");
+      expect(() => statSync(join(folder, "data"))).toThrow();
+    },
+  );
+
+  test("a wrong configuration is one line and exit code 2", async () => {
+    const { code, out, err } = await devpocket([], { PORT: "eighty" });
+    expect({ code, out }).toEqual({ code: 2, out: "" });
+    expect(err).toBe('devpocket: PORT="eighty" is not a number. Example: PORT=8000\n');
+  });
+
+  test.each([[["nonsense"]], [["admin"]], [["backup"]], [["migrate", "too", "much"]], [["--nonsense"]]])(
+    "%p is refused with what there is",
+    async (args) => {
+      const { code, err } = await devpocket(args);
+      expect(code).toBe(2);
+      expect(err).toContain("devpocket");
+    },
+  );
+
+  test("a data folder that can't be made is named", async () => {
+    await Bun.write(join(folder, "file"), "");
+    const { code, err } = await devpocket(["migrate"], { DATA_DIR: join(folder, "file", "data") });
+    expect(code).toBe(2);
+    expect(err).toContain("DATA_DIR=");
+  });
+
+  test("migrate brings a database up to date, and says when it is", async () => {
+    expect((await devpocket(["migrate"])).out).toContain("Applied");
+    expect((await devpocket(["migrate"])).out).toBe("The database is up to date\n");
+  });
+});
+
+describe("a first start", () => {
+  test("makes data folder, keys, database and an administrator whose password it shows once", async () => {
+    const dataDir = join(folder, "data");
+    mkdirSync(dataDir, { mode: 0o755 });
+    const first = await TestServer.start({
+      dataDir,
+      environment: { ADMIN_PASSWORD: "", LOCAL_RUNTIME: "off" },
+    });
+    const [, password = ""] = await first.output.line(/password (\S+) \(shown this once\)/);
+    for (const file of ["devpocket.db", "keys/jwt", "keys/encryption"]) {
+      expect(statSync(join(dataDir, file)).mode & 0o777).toBe(0o600);
+    }
+    const client = await first.signedIn("admin", password);
+    const names = (await client.list("/api/v1/templates")).map(({ name }) => name);
+    expect(names.toSorted()).toEqual(["go", "nodejs", "python", "rust", "shell", "ubuntu"]);
+    expect(await client.list("/api/v1/clusters")).toMatchObject([
+      { name: "local", provider: "local", kubeconfig: null },
+    ]);
+    expect(await first.stop()).toBe(0);
+
+    const second = await TestServer.start({
+      dataDir,
+      environment: { ADMIN_PASSWORD: "", LOCAL_RUNTIME: "off" },
+    });
+    expect(second.output.text).not.toContain("shown this once");
+    const again = new TestClient(second.url, client.token);
+    expect(await again.get("/api/v1/auth/me")).toMatchObject({ username: "admin", role: "admin" });
+    expect(await second.stop()).toBe(0);
+  }, 30_000);
+
+  test("leaves the data folder to a server that has it", async () => {
+    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+    const { code, err } = await devpocket(["serve"], { DATA_DIR: server.dataDir, PORT: "0" });
+    expect(code).toBe(2);
+    expect(err).toContain("is in use by another DevPocket server");
+    expect(await server.stop()).toBe(0);
+  });
+});
+
+describe("beside a running server", () => {
+  test("admin create and reset-password work, and end the sessions", async () => {
+    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+    const here = { DATA_DIR: server.dataDir };
+    const made = await devpocket(["admin", "create", "second@example.org", "second"], here);
+    const [, password = ""] = /password (\S+)/.exec(made.out) ?? [];
+    const client = await server.signedIn("second", password);
+    const reset = await devpocket(["admin", "reset-password", "second"], here);
+    expect(reset.code).toBe(0);
+    await client.get("/api/v1/auth/me", 401);
+    const [, changed = ""] = /password (\S+)/.exec(reset.out) ?? [];
+    await (await server.signedIn("second", changed)).get("/api/v1/auth/me");
+    expect((await devpocket(["admin", "reset-password", "nobody"], here)).code).toBe(2);
+    expect((await devpocket(["admin", "create", "second@example.org", "second"], here)).code).toBe(2);
+    await server.stop();
+  }, 30_000);
+
+  test("backup writes a copy that is whole, and overwrites nothing", async () => {
+    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+    const here = { DATA_DIR: server.dataDir };
+    const file = join(folder, "backup.db");
+    expect((await devpocket(["backup", file], here)).code).toBe(0);
+    const copy = new Database(file, { readonly: true });
+    expect(copy.query("select username from users").all()).toEqual([{ username: "admin" }]);
+    expect(copy.query("pragma integrity_check").get()).toEqual({ integrity_check: "ok" });
+    copy.close();
+    expect(await devpocket(["backup", file], here)).toMatchObject({ code: 2 });
+    await server.stop();
+  });
+});
