@@ -1,0 +1,25 @@
+# The binary on a small glibc base.
+#
+#   docker build -t devpocket .
+#   docker run -d --name devpocket -p 8000:8000 -v devpocket:/data devpocket
+#   docker logs devpocket        # the administrator's password, shown once
+
+FROM node:22-slim AS build
+WORKDIR /src
+COPY . .
+RUN npx -y bun@1.4.5 run build
+
+FROM debian:12-slim
+# bubblewrap, util-linux and procps are the local runtime's; a server that only speaks to clusters needs none.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends bubblewrap ca-certificates procps util-linux \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 10001 --home-dir /data devpocket \
+ && install -d -o devpocket -g devpocket -m 700 /data
+COPY --from=build /src/devpocket /usr/local/bin/devpocket
+USER devpocket
+ENV HOST=0.0.0.0 DATA_DIR=/data LOG_FORMAT=json
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=3s --start-period=5s CMD ["devpocket", "health"]
+ENTRYPOINT ["devpocket"]
