@@ -1,13 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LocalRuntime } from "../../../src/runtime/local/runtime.ts";
 import { TestTerminal } from "../../runtime-contract.ts";
@@ -204,7 +196,10 @@ test("a workspace whose removal was cut short is still known", async () => {
   await first.ensure(spec);
   await reach(first, spec, "running");
   await first.close();
-  for (const name of ["run", "log"]) chmodSync(join(folder.path, "local", spec.environmentId, name), 0o700);
+  for (const path of [["workspaces"], ["local", "run"], ["local", "log"]]) {
+    const [top = "", ...inner] = path;
+    rmSync(join(folder.path, top, spec.environmentId, ...inner), { recursive: true });
+  }
   mkdirSync(join(folder.path, "workspaces", "not-an-id"));
   const second = await localRuntime(folder.path, false);
   expect(await second.observe(spec)).toEqual({ phase: "stopped" });
