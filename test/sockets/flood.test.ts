@@ -47,3 +47,45 @@ test("a flood that nobody watches leaves the echo of another terminal unharmed",
   });
   expect(best).toBeLessThan(20);
 }, 20_000);
+
+test("of four viewers one reads nothing: the other three get everything, and it is told its gap", async () => {
+  const total = 30_000_000;
+  await using server = serveTerminals({
+    command: ["sh", "-c", `stty raw -echo; read go; head -c ${total} /dev/zero; sleep 60`],
+  });
+  const binary = { protocols: ["devpocket.v1.binary"] };
+  const first = new Client(server.url(), binary);
+  const { session_id } = await first.next("welcome");
+  const join = () => new Client(server.url({ session_id: String(session_id), mode: "view" }), binary);
+  const [second, third, stuck] = [join(), join(), join()];
+  await Promise.all([second, third, stuck].map((client) => client.next("welcome")));
+
+  const received = new Map<Client, number>();
+  const missing = new Map<Client, number>();
+  let stuckReads = false;
+  for (const client of [first, second, third, stuck]) {
+    let offset = 0;
+    client.onFrame = (frame) => {
+      if (frame instanceof Uint8Array) {
+        received.set(client, (received.get(client) ?? 0) + frame.length);
+        offset += frame.length;
+      } else if (frame.type === "gap") {
+        missing.set(client, (missing.get(client) ?? 0) + Number(frame.bytes));
+        offset = Number(frame.offset);
+      }
+      // One that has shown nothing acknowledges nothing.
+      if (client !== stuck || stuckReads) client.send({ type: "ack", offset });
+      client.binary.length = 0;
+    };
+  }
+  first.socket.send(Buffer.from("\n"));
+  const watching = [first, second, third];
+  await until(() => watching.every((client) => received.get(client) === total), { timeoutMs: 15_000 });
+  expect(watching.map((client) => missing.get(client))).toEqual([undefined, undefined, undefined]);
+  expect(received.get(stuck)).toBeLessThanOrEqual(256 * 1024);
+
+  stuckReads = true;
+  stuck.send({ type: "ack", offset: received.get(stuck) });
+  await until(() => (received.get(stuck) ?? 0) + (missing.get(stuck) ?? 0) === total);
+  expect(missing.get(stuck)).toBeGreaterThan(0);
+}, 30_000);
