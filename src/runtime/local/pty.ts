@@ -11,7 +11,7 @@ const XOFF = "\x13";
 /** Ctrl-C starts a terminal that XOFF holds again (n_tty does): so much later it is held again. */
 const HOLD_AGAIN_BYTES = 64 * 1024;
 /** Bun's reader does not come back to the event loop while there is something: it is made to, so often. */
-const TURN_BYTES = 256 * 1024;
+const TURN_BYTES = 96 * 1024;
 /** How long the last output may take to arrive once the shell is gone. */
 const LAST_OUTPUT_MS = 500;
 const KILL_GRACE_MS = 300;
