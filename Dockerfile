@@ -12,7 +12,7 @@ RUN npx -y bun@1.4.5 run build
 FROM debian:12-slim
 # bubblewrap, util-linux and procps are the local runtime's; a server that only speaks to clusters needs none.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends bubblewrap ca-certificates procps util-linux \
+ && apt-get install -y --no-install-recommends bubblewrap ca-certificates procps tini util-linux \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /data devpocket \
  && install -d -o devpocket -g devpocket -m 700 /data
@@ -22,4 +22,5 @@ ENV HOST=0.0.0.0 DATA_DIR=/data LOG_FORMAT=json
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=5s CMD ["devpocket", "health"]
-ENTRYPOINT ["devpocket"]
+# As pid 1 tini reaps what the processes of environments leave behind.
+ENTRYPOINT ["tini", "--", "devpocket"]

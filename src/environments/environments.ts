@@ -13,7 +13,7 @@ import type { Mailer } from "../mail/mailer.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { FindTemplate } from "../templates/templates.ts";
 import { type Activity, createActivity } from "./activity.ts";
-import { StatusFeed } from "./feed.ts";
+import { changeOf, StatusFeed } from "./feed.ts";
 import { createIdleWatch } from "./idle.ts";
 import type { Verb } from "./lifecycle.ts";
 import { createLogStreams, type LogStreams } from "./log-streams.ts";
@@ -99,17 +99,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
   });
 
   function announce(before: Environment, after: Environment): void {
-    feed.publish({
-      environmentId: after.id,
-      userId: after.userId,
-      generation: after.generation,
-      status: after.status,
-      previous: before.status,
-      message: after.statusMessage,
-      progress: after.progress,
-      installationCompleted: after.installationCompleted,
-      atMs: now(),
-    });
+    feed.publish(changeOf(before, after, now()));
   }
 
   /** After the commit: whoever watches is told, and the reconciler looks. */

@@ -1,4 +1,5 @@
 import type { EnvironmentStatus } from "../db/schema.ts";
+import type { Environment } from "./rows.ts";
 
 /** One change of what an environment's owner sees of its life; published after the write is committed. */
 export interface StatusChange {
@@ -8,11 +9,29 @@ export interface StatusChange {
   status: EnvironmentStatus;
   /** What it was before; the same when only message or progress changed. */
   previous: EnvironmentStatus;
+  /** How long it had been that. */
+  lastedMs: number;
   message: string | null;
   /** 0–100. */
   progress: number;
   installationCompleted: boolean;
   atMs: number;
+}
+
+/** What is published when `before` has become `after`. */
+export function changeOf(before: Environment, after: Environment, now: number): StatusChange {
+  return {
+    environmentId: after.id,
+    userId: after.userId,
+    generation: after.generation,
+    status: after.status,
+    previous: before.status,
+    lastedMs: Math.max(0, now - before.statusSince),
+    message: after.statusMessage,
+    progress: after.progress,
+    installationCompleted: after.installationCompleted,
+    atMs: now,
+  };
 }
 
 type Listener = (change: StatusChange) => void;

@@ -5,7 +5,7 @@ import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import type { Logger } from "../lib/logger.ts";
 import { WorkQueue } from "../lib/workqueue.ts";
 import { type Observed, type Runtime, RuntimeRejected, RuntimeUnreachable } from "../runtime/runtime.ts";
-import type { StatusFeed } from "./feed.ts";
+import { changeOf, type StatusFeed } from "./feed.ts";
 import { type Deadlines, deadlineMs, endedBy, nextStep, type Situation, type Step } from "./lifecycle.ts";
 import { type Environment, type EnvironmentRows, refOf } from "./rows.ts";
 
@@ -159,17 +159,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       const note = noteOf(after);
       if (note) options.logSystem(after, note);
     }
-    feed.publish({
-      environmentId: after.id,
-      userId: after.userId,
-      generation: after.generation,
-      status: after.status,
-      previous: before.status,
-      message: after.statusMessage,
-      progress: after.progress,
-      installationCompleted: after.installationCompleted,
-      atMs: after.updatedAt,
-    });
+    feed.publish(changeOf(before, after, now()));
   }
 
   /** The cluster has answered: a deadline stood still while it did not. */

@@ -69,6 +69,7 @@ function become(
     userId: "ada",
     generation: 1,
     status,
+    lastedMs: 0,
     previous: view.status,
     message,
     progress: 50,

@@ -1,0 +1,111 @@
+import type { Guard } from "../auth/guard.ts";
+import type { Config } from "../config.ts";
+import type { EnvironmentStatus } from "../db/schema.ts";
+import type { Environments } from "../environments/environments.ts";
+import { refOf } from "../environments/rows.ts";
+import { notFound } from "../errors.ts";
+import type { Router } from "../http/router.ts";
+import type { Logger } from "../lib/logger.ts";
+import type { LogStore } from "../logs/store.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { TerminalHub } from "../terminal/hub.ts";
+import { Connections } from "./connections.ts";
+import { logSocketRoutes } from "./logs.ts";
+import { terminalRoutes } from "./routes.ts";
+import type { EnvironmentAccess } from "./terminal.ts";
+import { Tickets } from "./tickets.ts";
+
+/** In these nothing of the environment's processes is left, or will be in a moment. */
+const ENDS_TERMINALS: ReadonlySet<EnvironmentStatus> = new Set([
+  "stopping",
+  "restarting",
+  "error",
+  "terminated",
+]);
+
+interface SocketsOptions {
+  config: Pick<Config, "sockets" | "corsOrigins">;
+  guard: Guard;
+  environments: Environments;
+  logStore: LogStore;
+  runtimeOf(clusterId: string): Runtime;
+  onTerminalBytes(direction: "in" | "out", bytes: number): void;
+  log: Logger;
+  now: () => number;
+}
+
+/** Everything that goes through WebSockets, and the terminals behind them. */
+export interface Sockets {
+  routers: Router[];
+  /** How many are open. */
+  readonly size: number;
+  /** A sign-in session has ended: so do its sockets. */
+  closeSession(sessionId: string): void;
+  start(): void;
+  /** Tells every client that the server goes, and lets go of all terminals. */
+  stop(): void;
+}
+
+/** Puts the room together: connections, terminals, and what both are told of environments. */
+export function createSockets(options: SocketsOptions): Sockets {
+  const { config, guard, environments, log, now } = options;
+  const connections = new Connections({ perUser: config.sockets.connectionsPerUser });
+  const hub = new TerminalHub({
+    open(environmentId, terminal) {
+      const row = environments.rows.byId(environmentId);
+      if (!row) throw notFound("Environment");
+      return options.runtimeOf(row.clusterId).openTerminal(refOf(row), terminal);
+    },
+    onActivity: environments.activity.touch,
+    onBytes: (direction, bytes) => options.onTerminalBytes(direction === "input" ? "in" : "out", bytes),
+  });
+  environments.feed.watchAll(({ environmentId, status, previous }) => {
+    if (status !== previous && ENDS_TERMINALS.has(status)) hub.endAll(environmentId);
+  });
+  const sockets = {
+    authenticate: guard.authenticate,
+    tickets: new Tickets({ now }),
+    connections,
+    allowedOrigins: config.corsOrigins,
+    messagesPerMinute: config.sockets.messagesPerMinute,
+    log,
+  };
+  const access = accessTo(environments);
+  return {
+    routers: [
+      terminalRoutes({ environments: access, guard, hub, log, sockets }),
+      logSocketRoutes({ environments: access, sockets, store: options.logStore }),
+    ],
+    get size() {
+      return connections.size;
+    },
+    closeSession: (sessionId) => connections.closeSession(sessionId),
+    start() {
+      connections.start();
+      hub.start();
+    },
+    stop() {
+      connections.shutDown();
+      hub.close();
+    },
+  };
+}
+
+function accessTo({ rows, feed }: Environments): EnvironmentAccess {
+  return {
+    find(actor, id) {
+      const row = rows.owned(id, actor.userId);
+      if (!row) return undefined;
+      const {
+        name,
+        templateName: template,
+        status,
+        statusMessage: message,
+        progress,
+        installationCompleted,
+      } = row;
+      return { id, name, template, status, message, progress, installationCompleted };
+    },
+    watch: (id, changed) => feed.watch(id, changed),
+  };
+}
