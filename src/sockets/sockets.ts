@@ -24,7 +24,7 @@ const ENDS_TERMINALS: ReadonlySet<EnvironmentStatus> = new Set([
 ]);
 
 interface SocketsOptions {
-  config: Pick<Config, "sockets" | "corsOrigins">;
+  config: Pick<Config, "sockets" | "corsOrigins" | "publicUrl">;
   guard: Guard;
   environments: Environments;
   logStore: LogStore;
@@ -39,7 +39,7 @@ export interface Sockets {
   routers: Router[];
   /** How many are open. */
   readonly size: number;
-  /** A sign-in session has ended: so do its sockets. */
+  /** A sign-in session has ended: so do its sockets and its tickets. */
   closeSession(sessionId: string): void;
   start(): void;
   /** Tells every client that the server goes, and lets go of all terminals. */
@@ -50,6 +50,7 @@ export interface Sockets {
 export function createSockets(options: SocketsOptions): Sockets {
   const { config, guard, environments, log, now } = options;
   const connections = new Connections({ perUser: config.sockets.connectionsPerUser });
+  const tickets = new Tickets({ now });
   const hub = new TerminalHub({
     open(environmentId, terminal) {
       const row = environments.rows.byId(environmentId);
@@ -64,9 +65,10 @@ export function createSockets(options: SocketsOptions): Sockets {
   });
   const sockets = {
     authenticate: guard.authenticate,
-    tickets: new Tickets({ now }),
+    tickets,
     connections,
-    allowedOrigins: config.corsOrigins,
+    // A proxy may have put another name where the request names our host.
+    allowedOrigins: [...config.corsOrigins, ...(config.publicUrl ? [config.publicUrl.origin] : [])],
     messagesPerMinute: config.sockets.messagesPerMinute,
     log,
   };
@@ -79,7 +81,10 @@ export function createSockets(options: SocketsOptions): Sockets {
     get size() {
       return connections.size;
     },
-    closeSession: (sessionId) => connections.closeSession(sessionId),
+    closeSession(sessionId) {
+      tickets.revokeSession(sessionId);
+      connections.closeSession(sessionId);
+    },
     start() {
       connections.start();
       hub.start();
