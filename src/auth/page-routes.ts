@@ -1,6 +1,6 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { AppError } from "../errors.ts";
-import { HTTP_STATUS } from "../http/errors.ts";
+import { ErrorBody, HTTP_STATUS } from "../http/errors.ts";
 import { errors, newRouter } from "../http/router.ts";
 import { htmlPage, messageContent, resetContent, verifyContent } from "./pages.ts";
 import { type PasswordResetDeps, resetPasswordByLink } from "./password-reset.ts";
@@ -62,7 +62,10 @@ const resetForm = createRoute({
   responses: {
     200: html("The password is set"),
     400: html("The link can't be used"),
-    422: html("A password that can't be used; the form again"),
+    422: {
+      description: "A password that can't be used; the form again",
+      content: { "text/html": { schema: z.string() }, "application/json": { schema: ErrorBody } },
+    },
     ...errors({ 429: "Too many requests" }),
   },
 });

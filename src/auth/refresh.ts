@@ -2,8 +2,8 @@ import { eq } from "drizzle-orm";
 import { audit } from "../audit/audit.ts";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import { refreshTokens, sessions, users } from "../db/schema.ts";
+import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
-import { actorOf } from "./audit-actor.ts";
 import { issueRefreshToken, type RefreshToken, type Sessions } from "./sessions.ts";
 import { type Claims, invalidToken } from "./tokens.ts";
 

@@ -1,9 +1,9 @@
 import { audit } from "../audit/audit.ts";
 import { inTransaction } from "../db/open.ts";
 import { AppError } from "../errors.ts";
+import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
 import { insertUser, requireFreeNames, type User } from "./account.ts";
-import { actorOf } from "./audit-actor.ts";
 import { passwordFault } from "./password-policy.ts";
 import type { Passwords } from "./passwords.ts";
 import { sendVerification, type VerificationDeps } from "./verification.ts";

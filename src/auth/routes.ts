@@ -4,6 +4,7 @@ import { audit } from "../audit/audit.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { auditActor } from "../http/audit-actor.ts";
+import { ErrorBody, RetryAfterHeaders } from "../http/errors.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { Email, FullName, NewPassword, UserBody, Username, userBody } from "./account.ts";
@@ -87,10 +88,13 @@ const loginRoute = createRoute({
     200: json(SignInBody, "Tokens and the account"),
     ...errors({
       401: "Incorrect username or password",
-      403: "Locked after too many failed attempts, or deactivated",
       422: "Invalid data",
       429: "Too many requests",
     }),
+    403: {
+      ...json(ErrorBody, "Locked after too many failed attempts, or deactivated"),
+      headers: RetryAfterHeaders,
+    },
   },
 });
 

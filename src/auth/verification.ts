@@ -3,6 +3,7 @@ import { type AuditActor, audit } from "../audit/audit.ts";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
+import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import type { User } from "./account.ts";
@@ -13,7 +14,6 @@ import {
   issueActionToken,
   tryCode,
 } from "./action-tokens.ts";
-import { actorOf } from "./audit-actor.ts";
 import { invalidToken } from "./tokens.ts";
 
 const VERIFICATION_MS = 24 * 3_600_000;

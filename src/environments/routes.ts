@@ -7,7 +7,7 @@ import { AppError, notFound } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import type { HttpEnv } from "../http/context.ts";
 import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
-import { preferredWaitSeconds, waitApplied } from "../http/prefer.ts";
+import { PreferenceHeaders, preferredWaitSeconds, waitApplied } from "../http/prefer.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import type { FindTemplate } from "../templates/templates.ts";
 import { checkVerified, createEnvironment } from "./create.ts";
@@ -111,7 +111,7 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
       middleware,
       request: { ...jsonBody(CreateBody), headers: Prefer },
       responses: {
-        201: json(EnvironmentObject, "Created"),
+        201: { ...json(EnvironmentObject, "Created"), headers: PreferenceHeaders },
         ...errors({
           400: "Template or cluster unknown or not to be had",
           401: "Not signed in",
@@ -259,7 +259,10 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
       middleware,
       request: { params: Id, headers: Prefer },
       responses: {
-        204: { description: "Deleted; the teardown goes on until nothing is left" },
+        204: {
+          description: "Deleted; the teardown goes on until nothing is left",
+          headers: PreferenceHeaders,
+        },
         ...errors(unknown),
       },
     }),
@@ -324,7 +327,10 @@ function verbRoute(verb: "start" | "stop" | "restart" | "recover", middleware: M
     middleware,
     request: { params: Id, headers: Prefer },
     responses: {
-      200: json(VerbAnswer, "Begun, or with `Prefer: wait` how it ended"),
+      200: {
+        ...json(VerbAnswer, "Begun, or with `Prefer: wait` how it ended"),
+        headers: PreferenceHeaders,
+      },
       ...errors({ ...unknown, 400: "Its status does not allow it (`invalid_state`)" }),
     },
   });

@@ -1,11 +1,9 @@
 import { z } from "@hono/zod-openapi";
 import { ENVIRONMENT_STATUSES } from "../db/schema.ts";
+import { ResourcesBody, Variables } from "../templates/schemas.ts";
 import type { Environment } from "./rows.ts";
 
 const NAME = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
-const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
-const MAX_VARIABLES = 100;
-const MAX_VARIABLES_BYTES = 64 * 1024;
 
 const Name = z
   .string()
@@ -13,22 +11,6 @@ const Name = z
   .max(50)
   .regex(NAME, "must be a DNS label: lower-case letters, digits and hyphens, not at the ends")
   .openapi({ example: "my-python-env" });
-
-const Variables = z
-  .record(
-    z.string().regex(VARIABLE_NAME, "is not a variable name"),
-    z.string().refine((value) => !value.includes("\0"), "may not hold a NUL character"),
-  )
-  .refine((map) => Object.keys(map).length <= MAX_VARIABLES, `may hold at most ${MAX_VARIABLES} variables`)
-  .refine((map) => bytesOf(map) <= MAX_VARIABLES_BYTES, "may hold at most 64 KiB in all")
-  .openapi({ example: { PYTHON_VERSION: "3.11" } });
-
-function bytesOf(map: Record<string, string>): number {
-  return Object.entries(map).reduce(
-    (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value),
-    0,
-  );
-}
 
 const Quantity = z.string().max(32);
 
@@ -71,10 +53,6 @@ export const UpdateBody = z
   })
   .openapi("EnvironmentUpdate");
 
-export const Resources = z
-  .object({ cpu: z.string(), memory: z.string(), storage: z.string() })
-  .openapi("Resources", { example: { cpu: "500m", memory: "1Gi", storage: "10Gi" } });
-
 const time = () => z.iso.datetime().openapi({ example: "2024-01-01T00:00:00Z" });
 const percent = (what: string) =>
   z
@@ -95,7 +73,7 @@ export const EnvironmentObject = z
     progress: z.int().min(0).max(100),
     docker_image: z.string().nullable().openapi({ example: "python:3.11-slim" }),
     port: z.int(),
-    resources: Resources,
+    resources: ResourcesBody,
     environment_variables: z.record(z.string(), z.string()),
     installation_completed: z.boolean(),
     restart_required: z.boolean().openapi({ description: "A change waits for the next start or restart" }),

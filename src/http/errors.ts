@@ -50,6 +50,11 @@ export const ErrorBody = z
   })
   .openapi("Error");
 
+/** Of an answer that says when it may be tried again. */
+export const RetryAfterHeaders = {
+  "Retry-After": { $ref: "#/components/headers/Retry-After" },
+};
+
 export const RateLimitErrorBody = ErrorBody.extend({
   retry_after: z.int().openapi({ description: "Seconds until the next request is allowed", example: 60 }),
 }).openapi("RateLimitError");
@@ -73,7 +78,8 @@ export function errorResponse(c: Context<HttpEnv>, error: AppError): Response {
   const headers: Record<string, string> = {};
   if (error.code === "unauthenticated") headers["WWW-Authenticate"] = "Bearer";
   if (error.code === "upgrade_required") headers.Upgrade = "websocket";
-  if (error.retryAfterSeconds !== undefined) headers["Retry-After"] = String(error.retryAfterSeconds);
+  const retryAfter = retryAfterSeconds(error);
+  if (retryAfter !== undefined) headers["Retry-After"] = String(retryAfter);
   return c.json(body(c, error), HTTP_STATUS[error.code], headers);
 }
 
@@ -83,8 +89,13 @@ function body(c: Context<HttpEnv>, error: AppError): z.infer<typeof ErrorBody> {
     errors: [...error.fields],
     timestamp: new Date().toISOString(),
     path: c.req.path,
-    ...(error.code === "rate_limited" ? { retry_after: error.retryAfterSeconds ?? 60 } : {}),
+    ...(error.code === "rate_limited" ? { retry_after: retryAfterSeconds(error) } : {}),
   };
+}
+
+/** Every refusal for being too much says when to come back, one without a clock of its own within a minute. */
+function retryAfterSeconds({ code, retryAfterSeconds }: AppError): number | undefined {
+  return retryAfterSeconds ?? (code === "rate_limited" ? 60 : undefined);
 }
 
 /** Hono's validators throw an exception of their own for a body that they can't read. */

@@ -26,7 +26,13 @@ Lists are JSON arrays, newest first. \`limit\` and \`offset\` choose a page; \`X
 Creating, starting, stopping, restarting, recovering and deleting an environment is answered at once;
 \`Prefer: wait=N\` (RFC 7240, at most 60 seconds) holds the answer until it has settled.
 
-Every error has the same shape. Terminals and logs are WebSockets.
+Every error has the same shape. A path that is not there is answered 404, a method that it does not allow 405
+with \`Allow\`. Every answer carries \`X-Request-Id\`; one that the request brings is kept. Every answer has
+\`X-Content-Type-Options: nosniff\`, \`X-Frame-Options: DENY\`, \`X-XSS-Protection: 1; mode=block\` and, over HTTPS,
+\`Strict-Transport-Security\`. Where the server's public address is https, plain HTTP is redirected there (308).
+
+Terminals and logs are WebSockets; their messages are the schemas \`TerminalClientMessage\`,
+\`TerminalServerMessage\`, \`LogClientMessage\` and \`LogServerMessage\`.
 `.trim();
 
 const TAGS = {
@@ -35,7 +41,8 @@ const TAGS = {
   Environments: "Development environments and what is done with them",
   Templates: "What environments are made from",
   Clusters: "Where environments run",
-  WebSockets: "Terminals and live logs",
+  Terminals: "Terminal sessions of an environment",
+  WebSockets: "Terminals and live logs, and tickets for them",
   Pages: "What links in messages lead to",
   Audit: "Who did what, from where",
   Health: "Whether the server answers, and what it offers",
@@ -54,6 +61,9 @@ const HEADERS = {
   "WWW-Authenticate": { description: "The scheme that is asked for (RFC 6750)", schema: text },
 };
 type HeaderName = keyof typeof HEADERS;
+
+/** Status of an upgrade: no answer of ours, and not counted by the rate limits. */
+const SWITCHING_PROTOCOLS = "101";
 
 const RATE_LIMIT_HEADERS: HeaderName[] = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
@@ -99,20 +109,22 @@ export function openApiDocument(
 /** A route's own answers, and those that every request may get before it comes to its route. */
 function withCommon(route: Route): Responses {
   const inApi = route.path.startsWith("/api/v1/");
+  // Who may not have a WebSocket is told so through it, and pages take whatever a link holds.
+  const isSocket = SWITCHING_PROTOCOLS in route.responses;
+  const needsToken = route.security?.length && route.security.every((way) => Object.keys(way).length > 0);
+  const misfit = { 422: problem("The request does not fit its schema") };
   const common: Responses = {
-    ...(route.security?.length ? { 401: problem("No token, or one that is not or no longer valid") } : {}),
-    ...(route.request?.body
-      ? {
-          413: problem("The body is larger than 1 MiB"),
-          415: problem("The body is not `application/json`"),
-          422: problem("The request does not fit its schema"),
-        }
+    ...(needsToken ? { 401: problem("No token, or one that is not or no longer valid") } : {}),
+    ...(route.request?.body ? { 413: problem("The body is larger than 1 MiB"), ...misfit } : {}),
+    ...(route.request?.body?.content["application/json"]
+      ? { 415: problem("The body is not `application/json`") }
       : {}),
-    ...(route.request?.query ? { 422: problem("The request does not fit its schema") } : {}),
+    ...(route.request?.query && inApi && !isSocket ? misfit : {}),
     500: problem("An unexpected error; the log has it under the request's id"),
   };
+  const isLimited = inApi || 429 in route.responses;
   const limited = { 429: json(RateLimitErrorBody, "Too many requests") };
-  const all: Responses = { ...common, ...route.responses, ...(inApi ? limited : {}) };
+  const all: Responses = { ...common, ...route.responses, ...(isLimited ? limited : {}) };
   return Object.fromEntries(
     Object.entries(all).map(([status, response]) => [status, withHeaders(status, response, inApi)]),
   );
@@ -126,7 +138,7 @@ function withHeaders(status: string, response: Responses[string], inApi: boolean
   if ("$ref" in response) return response;
   const names: HeaderName[] = [
     "X-Request-Id",
-    ...(inApi ? RATE_LIMIT_HEADERS : []),
+    ...((inApi && status !== SWITCHING_PROTOCOLS) || status === "429" ? RATE_LIMIT_HEADERS : []),
     ...(status === "401" ? (["WWW-Authenticate"] as const) : []),
     ...(status === "429" ? (["Retry-After"] as const) : []),
   ];

@@ -1,5 +1,13 @@
 const MAX_WAIT_SECONDS = 60;
 
+/** Documents what `waitApplied` is sent in. */
+export const PreferenceHeaders = {
+  "Preference-Applied": {
+    description: "The wait that was honoured, `wait=N` (RFC 7240)",
+    schema: { type: "string" as const },
+  },
+};
+
 /**
  * How long a client wants to wait for the end of an asynchronous verb, by `Prefer: wait=N` (RFC 7240,
  * section 4.3), in whole seconds; more than 60 counts as 60. Undefined when it does not say so, or not in a

@@ -8,6 +8,7 @@ import type { LogStore } from "../logs/store.ts";
 import { acceptSocket, type SocketOptions } from "./accept.ts";
 import { CLOSE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
+import { LogClientMessage, LogServerMessage, SOCKET_RULES } from "./messages.ts";
 import { statusUpdate } from "./status.ts";
 import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "./terminal.ts";
 
@@ -31,17 +32,23 @@ const logsRoute = createRoute({
   method: "get",
   path: "/api/v1/ws/logs/{environment_id}",
   operationId: "connectLogs",
-  tags: ["WebSocket"],
+  tags: ["WebSockets"],
   summary: "The log of an environment as it grows, as a WebSocket",
-  description:
-    "Begins with everything since the last installation began, or after the line with the offset `since_offset`. Every line carries its `offset`: a client that comes back with the last one it has seen gets exactly the rest.",
+  description: `Begins with everything since the last installation began, or after the line with the offset
+\`since_offset\`. Every line carries its \`offset\`: a client that comes back with the last one it has seen gets
+exactly the rest. Messages are JSON text: \`LogClientMessage\` and \`LogServerMessage\`.
+
+${SOCKET_RULES}`,
   security: [{}, ...bearer],
   request: {
     params: z.object({ environment_id: z.string().openapi({ example: "018f2a4e6b7c000012345678" }) }),
     query: z.object({
       token: z.string().optional().openapi({ description: "Access token" }),
       ticket: z.string().optional().openapi({ description: "From POST /api/v1/ws/ticket" }),
-      since_offset: z.string().optional().openapi({ description: "Offset of the last line that was seen" }),
+      since_offset: z
+        .string()
+        .optional()
+        .openapi({ type: "integer", minimum: 0, description: "Offset of the last line that was seen" }),
     }),
   },
   responses: {
@@ -54,6 +61,8 @@ const logsRoute = createRoute({
 export function logSocketRoutes({ sockets, ...deps }: LogSocketOptions): Router {
   const router = newRouter();
   router.openAPIRegistry.registerPath(logsRoute);
+  router.openAPIRegistry.register("LogClientMessage", LogClientMessage);
+  router.openAPIRegistry.register("LogServerMessage", LogServerMessage);
   router.get("/api/v1/ws/logs/:environment_id", (c) =>
     acceptSocket(c, sockets, (peer) =>
       serveLogs(peer, c.req.param("environment_id"), c.req.query("since_offset"), deps),

@@ -1,10 +1,12 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { Guard } from "../auth/guard.ts";
 import { notFound } from "../errors.ts";
+import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
 import { bearer, errors, json, newRouter, type Router } from "../http/router.ts";
 import type { SessionInfo } from "../terminal/hub.ts";
 import { TERMINAL_LIMITS } from "../terminal/limits.ts";
 import { acceptSocket, type SocketOptions } from "./accept.ts";
+import { SOCKET_RULES, TerminalClientMessage, TerminalServerMessage } from "./messages.ts";
 import { serveTerminal, type TerminalDeps } from "./terminal.ts";
 import { parseTerminalQuery } from "./terminal-frames.ts";
 
@@ -40,10 +42,10 @@ const listRoute = createRoute({
   summary: "Terminal sessions of an environment, newest first",
   description: `At most ${TERMINAL_LIMITS.sessionsPerEnvironment}; a session can be taken up with \`?session_id=\` of the terminal's WebSocket.`,
   security: bearer,
-  request: { params: z.object({ environment_id: EnvironmentId }) },
+  request: { params: z.object({ environment_id: EnvironmentId }), query: PageQuery },
   responses: {
-    200: json(z.array(TerminalBody), "Sessions"),
-    ...errors({ 401: "Not authenticated", 404: "No such environment" }),
+    200: { ...json(z.array(TerminalBody), "Sessions"), headers: PageHeaders },
+    ...errors({ 401: "Not authenticated", 404: "No such environment", 422: "Invalid query" }),
   },
 });
 
@@ -65,7 +67,7 @@ const ticketRoute = createRoute({
   method: "post",
   path: "/api/v1/ws/ticket",
   operationId: "createWebSocketTicket",
-  tags: ["WebSocket"],
+  tags: ["WebSockets"],
   summary: "A ticket for one WebSocket connection, so that no token stands in its URL",
   security: bearer,
   responses: {
@@ -73,6 +75,13 @@ const ticketRoute = createRoute({
     ...errors({ 401: "Not authenticated", 503: "Too many tickets are open" }),
   },
 });
+
+/** Documented only: the socket itself says what is wrong with its query. */
+const whole = (schema: { description?: string; minimum?: number; maximum?: number }) =>
+  z
+    .string()
+    .optional()
+    .openapi({ type: "integer", minimum: 0, ...schema });
 
 const socketQuery = {
   token: z.string().optional().openapi({ description: "Access token" }),
@@ -83,8 +92,14 @@ const terminalRoute = createRoute({
   method: "get",
   path: "/api/v1/ws/terminal/{environment_id}",
   operationId: "connectTerminal",
-  tags: ["WebSocket"],
+  tags: ["WebSockets"],
   summary: "A terminal in an environment, as a WebSocket",
+  description: `Messages are JSON text: \`TerminalClientMessage\` and \`TerminalServerMessage\`. With the subprotocol
+\`devpocket.v1.binary\` output comes as binary frames, raw bytes, and binary frames are input.
+
+A dropped client comes back with \`session_id\` and \`offset\` and gets exactly the bytes it has not seen.
+
+${SOCKET_RULES}`,
   security: [{}, ...bearer],
   request: {
     params: z.object({ environment_id: EnvironmentId }),
@@ -94,11 +109,15 @@ const terminalRoute = createRoute({
         .string()
         .optional()
         .openapi({ description: "The session to take up; without it one begins" }),
-      offset: z.string().optional().openapi({ description: "Of the first byte that was not seen yet" }),
-      client_id: z.string().optional().openapi({ description: "Names the client over reconnects" }),
-      mode: z.string().optional().openapi({ description: "`view` can't type" }),
-      cols: z.string().optional(),
-      rows: z.string().optional(),
+      offset: whole({ description: "Of the first byte that was not seen yet" }),
+      client_id: z
+        .string()
+        .regex(/^[\w.-]{1,64}$/)
+        .optional()
+        .openapi({ description: "Names the client over reconnects" }),
+      mode: z.enum(["view", "edit"]).optional().openapi({ description: "`view` can't type" }),
+      cols: whole({ minimum: 1, maximum: TERMINAL_LIMITS.maxCols }),
+      rows: whole({ minimum: 1, maximum: TERMINAL_LIMITS.maxRows }),
     }),
   },
   responses: {
@@ -117,6 +136,8 @@ export function terminalRoutes(deps: TerminalRoutes): Router {
   const { environments, guard, hub, sockets } = deps;
   const router = newRouter();
   router.openAPIRegistry.registerPath(terminalRoute);
+  router.openAPIRegistry.register("TerminalClientMessage", TerminalClientMessage);
+  router.openAPIRegistry.register("TerminalServerMessage", TerminalServerMessage);
   router.get("/api/v1/ws/terminal/:environment_id", (c) =>
     acceptSocket(c, sockets, (peer) =>
       serveTerminal(peer, c.req.param("environment_id"), parseTerminalQuery(c.req.query()), deps),
@@ -129,7 +150,10 @@ export function terminalRoutes(deps: TerminalRoutes): Router {
   router.openapi({ ...listRoute, middleware: guard.requireActor }, async (c) => {
     const id = c.req.valid("param").environment_id;
     if (!environments.find(c.get("actor"), id)) throw notFound("Environment");
-    return c.json((await hub.list(id)).map(terminalBody), 200);
+    const page = c.req.valid("query");
+    const sessions = await hub.list(id);
+    setPageHeaders(c, page, sessions.length);
+    return c.json(sessions.slice(page.offset, page.offset + page.limit).map(terminalBody), 200);
   });
   router.openapi({ ...endRoute, middleware: guard.requireActor }, (c) => {
     const { environment_id, session_id } = c.req.valid("param");

@@ -12,6 +12,7 @@ import { inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { notFound } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
+import { ErrorBody, RetryAfterHeaders } from "../http/errors.ts";
 import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import { createUserAdminRoutes, type UserAdminRoutesDeps } from "./admin-routes.ts";
@@ -34,7 +35,7 @@ const unauthenticated = { 401: "Not authenticated" };
 const Profile = z
   .object({
     full_name: FullName.nullish(),
-    email: Email.nullish(),
+    email: Email.nullish().openapi({ type: ["string", "null"] }),
     avatar_url: z
       .url({ protocol: /^https?$/, message: "Must be an http or https URL" })
       .max(2048)
@@ -112,9 +113,9 @@ const passwordRoute = createRoute({
     ...errors({
       ...unauthenticated,
       400: "The current password is wrong",
-      403: "Locked after too many wrong passwords",
       422: "Invalid data, or a weak password",
     }),
+    403: { ...json(ErrorBody, "Locked after too many wrong passwords"), headers: RetryAfterHeaders },
   },
 });
 
