@@ -43,6 +43,9 @@ const READY_CHECK_SECONDS = 2;
 /** The deadline of an installation is the reconciler's; kubelet is never to kill the container for it. */
 const READY_CHECKS = 2_000_000;
 
+/** Container runtimes set TERM anew for every exec with a terminal: the shell takes it back from here. */
+export const TERM_VARIABLE = "DEVPOCKET_TERM";
+
 const FIRST_UNPRIVILEGED_PORT = 1024;
 
 /** Any group: a volume's files are made its, so that an image with a user of its own can write. */
@@ -99,12 +102,7 @@ export function environmentManifests(
       kind: "Secret",
       metadata,
       type: "Opaque",
-      data: Object.fromEntries(
-        Object.entries({ ...DEFAULT_VARIABLES, ...spec.variables }).map(([name, value]) => [
-          name,
-          Buffer.from(value).toString("base64"),
-        ]),
-      ),
+      data: secretData(spec.variables),
     },
     service: {
       apiVersion: "v1",
@@ -132,6 +130,14 @@ export function environmentManifests(
       },
     },
   };
+}
+
+function secretData(owners: Record<string, string>): Record<string, string> {
+  const variables: Record<string, string> = { ...DEFAULT_VARIABLES, ...owners };
+  if (variables.TERM !== undefined) variables[TERM_VARIABLE] = variables.TERM;
+  return Object.fromEntries(
+    Object.entries(variables).map(([name, value]) => [name, Buffer.from(value).toString("base64")]),
+  );
 }
 
 function podSpec(spec: EnvironmentSpec): V1PodSpec {

@@ -1,7 +1,7 @@
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
 import type { Connection } from "./connection.ts";
 import { type ExecTarget, openExec, runCommand } from "./exec.ts";
-import { WORKSPACE } from "./manifests.ts";
+import { TERM_VARIABLE, WORKSPACE } from "./manifests.ts";
 
 /** How often to look whether input that was held up is on its way; WebSockets tell of it in no other way. */
 const DRAIN_CHECK_MS = 20;
@@ -20,6 +20,7 @@ const OPEN = `stty cols "$1" rows "$2" 2>/dev/null
 cd ${WORKSPACE} 2>/dev/null
 if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
 export SHELL="$(command -v $shell)"
+export TERM="\${${TERM_VARIABLE}:-$TERM}"
 printf '\\033]devpocket;%s\\007' "$$"
 exec $shell`;
 
