@@ -17,6 +17,12 @@ const RESIZE = 4;
 /** More of one frame makes the API server's and kubelet's buffers grow for nothing. */
 const FRAME_LIMIT_BYTES = 32 * 1024;
 
+/**
+ * After so much input a ping follows. Frames are handled in their order, so its pong says that the input
+ * before it has gone on into the container; what sockets and proxies between hold tells nothing of that.
+ */
+const ACK_EVERY_BYTES = 32 * 1024;
+
 /** Sent often enough for proxies that cut what is idle for a minute. */
 const PING_EVERY_MS = 25_000;
 
@@ -31,11 +37,13 @@ export interface ExecHandlers {
   onOutput(bytes: Uint8Array, stream: "stdout" | "stderr"): void;
   /** Called once: the command's exit code; null when the connection ended before it was told. */
   onEnd(code: number | null): void;
+  /** Called when the far side has taken something. */
+  onTaken?(): void;
 }
 
 export interface ExecStream {
   write(bytes: Uint8Array): void;
-  /** Bytes that were written and are not on the way yet. */
+  /** Bytes that were written and that the far side has not said to have taken, in steps of ACK_EVERY_BYTES. */
   pendingBytes(): number;
   resize(size: TerminalSize): void;
   pause(): void;
@@ -85,14 +93,29 @@ export async function openExec(
   socket.onclose = () => end(null);
   socket.resume();
 
+  let writtenBytes = 0;
+  let takenBytes = 0;
+  let pingedBytes = 0;
+  socket.addEventListener("pong", ({ data }) => {
+    const bytes = data instanceof ArrayBuffer ? Number(new TextDecoder().decode(data)) : Number.NaN;
+    if (!(bytes > takenBytes)) return;
+    takenBytes = bytes;
+    handlers.onTaken?.();
+  });
+
   const isOpen = () => !ended && socket.readyState === WebSocket.OPEN;
   return {
     write(bytes) {
       for (let at = 0; isOpen() && at < bytes.length; at += FRAME_LIMIT_BYTES) {
-        socket.send(frameOf(STDIN, bytes.subarray(at, at + FRAME_LIMIT_BYTES)));
+        const part = bytes.subarray(at, at + FRAME_LIMIT_BYTES);
+        socket.send(frameOf(STDIN, part));
+        writtenBytes += part.length;
+        if (writtenBytes - pingedBytes < ACK_EVERY_BYTES) continue;
+        pingedBytes = writtenBytes;
+        socket.ping(String(writtenBytes));
       }
     },
-    pendingBytes: () => (isOpen() ? socket.bufferedAmount : 0),
+    pendingBytes: () => (isOpen() ? writtenBytes - takenBytes : 0),
     resize({ cols, rows }) {
       const size = new TextEncoder().encode(JSON.stringify({ Width: cols, Height: rows }));
       if (isOpen()) socket.send(frameOf(RESIZE, size));

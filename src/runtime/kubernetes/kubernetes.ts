@@ -21,9 +21,10 @@ import type { KubeObject, Pod } from "./objects.ts";
 import { isOver, observe, type Sight } from "./observe.ts";
 import { allOf } from "./paths.ts";
 import { createProgressTracker } from "./progress.ts";
+import { createRemoval } from "./removal.ts";
 import { openTerminal } from "./terminal.ts";
 import { createUsageReader } from "./usage.ts";
-import { createUserLocks, ensure, remove, stop, type VerbsContext } from "./verbs.ts";
+import { createUserLocks, ensure, stop, type VerbsContext } from "./verbs.ts";
 
 /** Capacity counts every pod of the cluster: asked for by several at once or in a row, it is read once. */
 const CAPACITY_FRESH_MS = 2_000;
@@ -66,6 +67,7 @@ export function createKubernetesRuntime({
   const progress = createProgressTracker(connection, hints, (pod) => refOf(pod.metadata.labels));
   const usage = createUsageReader(client, now);
   const verbs: VerbsContext = { client, looking, serverId, now, log, userLock: createUserLocks() };
+  const remove = createRemoval({ ...verbs, hints, signal: closed.signal });
   let capacity: { until: number; answer: ReturnType<typeof readCapacity> } | undefined;
 
   const seen = (sight: Sight) => observe(sight, { now: now(), progress: progress.of });
@@ -81,7 +83,7 @@ export function createKubernetesRuntime({
       }),
     ensure: (spec) => changing(() => ensure(verbs, spec)),
     stop: (ref) => changing(() => stop(verbs, ref)),
-    remove: (ref) => changing(() => remove(verbs, ref)),
+    remove: (ref) => changing(() => remove(ref)),
     changes: (signal) => hints.listen(AbortSignal.any([signal, closed.signal])),
     async openTerminal(ref: EnvironmentRef, options: TerminalOptions) {
       const pod = runningPod(await reading(() => looking.look(ref)));
@@ -139,14 +141,16 @@ async function changing(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** The pod whose container runs now and is to go on. */
+/** The pod that makes the environment running. */
 function runningPod({ deployment, pods }: Sight): Pod | undefined {
   if (!deployment || deployment.spec.replicas === 0) return undefined;
   return pods.find(
     (pod) =>
       !pod.metadata.deletionTimestamp &&
       !isOver(pod) &&
-      pod.status?.containerStatuses?.some(({ name, state }) => name === CONTAINER && state?.running),
+      pod.status?.containerStatuses?.some(
+        ({ name, state, started }) => name === CONTAINER && state?.running && started,
+      ),
   );
 }
 

@@ -60,6 +60,7 @@ export async function* readLogs(
   });
   const reader = new LogReader(context, ref, bell, parseCursor(after ?? ""));
   try {
+    await reader.begin();
     while (!signal.aborted) {
       const lines = reader.ready();
       yield* lines;
@@ -93,6 +94,16 @@ class LogReader {
     this.#position = position ?? { container: null, events: 0n };
   }
 
+  /** Learns of which generation the events are that come before any container. */
+  async begin(): Promise<void> {
+    this.#learnGeneration(await this.#context.looking.look(this.#ref));
+  }
+
+  #learnGeneration({ deployment }: Sight): void {
+    const annotations = deployment?.spec.template.metadata?.annotations;
+    this.#generation = Number(annotations?.[GENERATION_ANNOTATION] ?? this.#generation);
+  }
+
   /** What can be given at once: events up to the next line and its parts, or all events when there is none. */
   ready(): LogLine[] {
     const line = this.#reading?.log.take();
@@ -115,9 +126,7 @@ class LogReader {
       if (reading.run.over) this.#finished.add(keyOf(reading.run));
     }
     const sight = await this.#context.looking.look(this.#ref);
-    this.#generation = Number(
-      sight.deployment?.spec.template.metadata?.annotations?.[GENERATION_ANNOTATION] ?? this.#generation,
-    );
+    this.#learnGeneration(sight);
     const run = runsOf(sight.pods).find((one) => !this.#isPast(one));
     if (run) return (await this.#open(run)) ? "again" : "wait";
     return (await this.#isAllOver(sight)) ? "end" : "wait";

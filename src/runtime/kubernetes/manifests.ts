@@ -1,7 +1,7 @@
 import type { V1Container, V1PodSpec } from "@kubernetes/client-node";
 import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
 import type { EnvironmentSpec, ResourceLimits } from "../runtime.ts";
-import { DEFAULT_VARIABLES, startupScript } from "../startup.ts";
+import { DEFAULT_VARIABLES, STARTUP_FAILED_EXIT_CODE, startupScript } from "../startup.ts";
 import {
   CONTAINER,
   ENVIRONMENT_LABEL,
@@ -37,6 +37,20 @@ const CPU_REQUEST_LEAST_MILLIS = 10;
 /** How long the startup script lets processes end before it kills them, and kubelet lets the script. */
 const STOP_GRACE_SECONDS = 3;
 export const TERMINATION_GRACE_SECONDS = 8;
+
+/**
+ * A container that has ended is started again by kubelet. One whose command has failed for good must not
+ * run its commands again, and stays up so that kubelet keeps the log of the run that failed.
+ */
+const PROLOGUE = `if [ -e ${STATE_FOLDER}/failed ]; then
+  trap 'exit 0' TERM INT
+  while :; do
+    sleep 86400 &
+    wait $!
+  done
+fi
+trap '[ "$?" -ne ${STARTUP_FAILED_EXIT_CODE} ] || : >${STATE_FOLDER}/failed' EXIT
+`;
 
 /** While the startup commands run, how often kubelet looks whether they are done. */
 const READY_CHECK_SECONDS = 2;
@@ -87,14 +101,16 @@ export function environmentManifests(
       kind: "ConfigMap",
       metadata,
       data: {
-        [SCRIPT_FILE]: startupScript({
-          commands: spec.startupCommands,
-          nonce: startupNonce(spec.environmentId, spec.generation),
-          workspace: WORKSPACE,
-          readyFile: READY_FILE,
-          failureFile: TERMINATION_FILE,
-          stopGraceSeconds: STOP_GRACE_SECONDS,
-        }),
+        [SCRIPT_FILE]:
+          PROLOGUE +
+          startupScript({
+            commands: spec.startupCommands,
+            nonce: startupNonce(spec.environmentId, spec.generation),
+            workspace: WORKSPACE,
+            readyFile: READY_FILE,
+            failureFile: TERMINATION_FILE,
+            stopGraceSeconds: STOP_GRACE_SECONDS,
+          }),
       },
     },
     secret: {

@@ -3,8 +3,6 @@ import type { Connection } from "./connection.ts";
 import { type ExecTarget, openExec, runCommand } from "./exec.ts";
 import { TERM_VARIABLE, WORKSPACE } from "./manifests.ts";
 
-/** How often to look whether input that was held up is on its way; WebSockets tell of it in no other way. */
-const DRAIN_CHECK_MS = 20;
 const KILL_ATTEMPTS = 5;
 const KILL_AGAIN_MS = 2_000;
 
@@ -58,12 +56,11 @@ export async function openTerminal(
 ): Promise<Pty> {
   let session: string | null = null;
   let exited = false;
-  let draining: Timer | undefined;
+  let refusing = false;
   const head = new Announcement();
 
   const finish = (code: number | null) => {
     exited = true;
-    clearInterval(draining);
     const rest = head.flush();
     if (rest.length > 0) options.onData(rest);
     // The far side goes on after a lost connection, and nobody would ever use or end it again.
@@ -84,22 +81,21 @@ export async function openTerminal(
         if (found.rest.length > 0) options.onData(found.rest);
       },
       onEnd: finish,
+      onTaken() {
+        if (!refusing || exited || stream.pendingBytes() > PTY_INPUT_HIGH_WATER_BYTES / 2) return;
+        refusing = false;
+        options.onDrain();
+      },
     },
   );
   stream.resize(options.size);
 
-  const drain = () => {
-    if (stream.pendingBytes() > PTY_INPUT_HIGH_WATER_BYTES / 2) return;
-    clearInterval(draining);
-    draining = undefined;
-    if (!exited) options.onDrain();
-  };
   return {
     write(bytes) {
       if (exited) return true;
       stream.write(bytes);
       if (stream.pendingBytes() <= PTY_INPUT_HIGH_WATER_BYTES) return true;
-      draining ??= setInterval(drain, DRAIN_CHECK_MS);
+      refusing = true;
       return false;
     },
     resize: (size) => stream.resize(size),
@@ -141,7 +137,8 @@ export class Announcement {
     const text = Buffer.from(this.#head.subarray(from, to)).toString();
     if (!text.startsWith(ANNOUNCED)) return null;
     const session = text.slice(ANNOUNCED.length);
-    return { session, rest: Buffer.concat([this.#head.subarray(0, from), this.#head.subarray(to + 1)]) };
+    const head = this.flush();
+    return { session, rest: Buffer.concat([head.subarray(0, from), head.subarray(to + 1)]) };
   }
 
   /** What came when nothing was told: the words of a shell that could not begin. */

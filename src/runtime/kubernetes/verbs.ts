@@ -5,14 +5,11 @@ import { FIELD_MANAGER, type KubeClient } from "./client.ts";
 import { isStatus } from "./errors.ts";
 import type { Looking } from "./look.ts";
 import { environmentManifests } from "./manifests.ts";
-import { removeEmptyNamespace } from "./namespaces.ts";
-import { type Claim, type Deployment, type Namespace, type Node, type Pod, timeMs } from "./objects.ts";
-import { environmentPaths, inNamespace, userPaths } from "./paths.ts";
+import type { Claim, Deployment, Namespace } from "./objects.ts";
+import { environmentPaths, userPaths } from "./paths.ts";
 import { storageToAsk } from "./storage.ts";
+import { forceStuck } from "./stuck.ts";
 import { userManifests } from "./usermanifests.ts";
-
-/** A pod whose node does not answer is deleted by force this long after it should have been gone. */
-const FORCE_AFTER_MS = 30_000;
 
 export interface VerbsContext {
   client: KubeClient;
@@ -92,49 +89,4 @@ export async function stop(context: VerbsContext, ref: EnvironmentRef): Promise<
   }
   const { pods } = await looking.look(ref);
   await forceStuck(context, ref, pods);
-}
-
-export async function remove(context: VerbsContext, ref: EnvironmentRef): Promise<void> {
-  const { client, looking, serverId } = context;
-  const paths = environmentPaths(ref);
-  looking.deleted(ref);
-  await context.userLock(ref.userId).run(async () => {
-    await Promise.all([paths.service, paths.configMap, paths.secret].map((path) => client.delete(path)));
-    await Promise.all([paths.deployment, paths.claim].map((path) => client.delete(path)));
-    await removeEmptyNamespace(client, ref, serverId);
-  });
-  const { pods } = await looking.lookDirectly(ref);
-  // Their Deployment may have gone without them, or the cluster's garbage collector be slow.
-  await Promise.all(
-    pods.filter((pod) => !pod.metadata.deletionTimestamp).map((pod) => client.delete(podPath(pod))),
-  );
-  await forceStuck(context, ref, pods);
-}
-
-function podPath({ metadata }: Pod): string {
-  return `${inNamespace(metadata.namespace ?? "", "pods")}/${metadata.name}`;
-}
-
-/**
- * Deletes pods by force that should long be gone: a node that does not answer would keep them, and with
- * them the environment, for ever. Where the node is well, kubelet is left to end what it can.
- */
-async function forceStuck(
-  { client, now, log }: VerbsContext,
-  ref: EnvironmentRef,
-  pods: Pod[],
-): Promise<void> {
-  for (const pod of pods) {
-    const deadline = timeMs(pod.metadata.deletionTimestamp);
-    if (deadline === undefined || now() < deadline + FORCE_AFTER_MS) continue;
-    if (await isNodeWell(client, pod.spec.nodeName)) continue;
-    log.warn("deleting a pod by force, its node does not answer", { ...ref, pod: pod.metadata.name });
-    const uid = pod.metadata.uid;
-    await client.delete(podPath(pod), { graceSeconds: 0, ...(uid ? { uid } : {}) });
-  }
-}
-
-async function isNodeWell(client: KubeClient, nodeName: string | undefined): Promise<boolean> {
-  const node = nodeName ? await client.get<Node>(`/api/v1/nodes/${nodeName}`) : null;
-  return node?.status?.conditions?.find(({ type }) => type === "Ready")?.status === "True";
 }

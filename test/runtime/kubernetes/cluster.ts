@@ -7,8 +7,6 @@ import {
   createKubernetesRuntime,
   type KubernetesRuntimeOptions,
 } from "../../../src/runtime/kubernetes/kubernetes.ts";
-import { namespaceName } from "../../../src/runtime/kubernetes/names.ts";
-import { namespacePath } from "../../../src/runtime/kubernetes/paths.ts";
 import type { EnvironmentSpec, Observed, Runtime } from "../../../src/runtime/runtime.ts";
 import { until } from "../../until.ts";
 
@@ -36,7 +34,7 @@ export function openCluster(options: Partial<KubernetesRuntimeOptions> = {}): Cl
   const serverId = `test-${newId()}`;
   const log = createLogger({ format: "text", level: "error" });
   const client = createKubeClient(connectionOf(kubeConfig()));
-  const users = new Set<string>();
+  const made: EnvironmentSpec[] = [];
   const runtimes: Runtime[] = [];
   const restart = (more: Partial<KubernetesRuntimeOptions> = {}) => {
     const runtime = createKubernetesRuntime({
@@ -56,19 +54,18 @@ export function openCluster(options: Partial<KubernetesRuntimeOptions> = {}): Cl
     restart,
     spec(change = {}) {
       const spec = { ...SMALL, environmentId: newId(), userId: newId(), ...change };
-      users.add(spec.userId);
+      made.push(spec);
       return spec;
     },
     async close() {
-      await Promise.all(runtimes.map((runtime) => runtime.close()));
-      await Promise.all([...users].map((userId) => client.delete(namespacePath(namespaceName(userId)))));
+      const last = restart();
+      await Promise.all(made.map((spec) => last.remove(spec)));
       const gone = async () => {
-        const left = await Promise.all(
-          [...users].map((userId) => client.get(namespacePath(namespaceName(userId)))),
-        );
-        return left.every((namespace) => namespace === null);
+        const all = await Promise.all(made.map((spec) => last.observe(spec)));
+        return all.every(({ phase }) => phase === "absent");
       };
-      await until(gone, { timeoutMs: 90_000, intervalMs: 500, message: "a namespace stays" });
+      await until(gone, { timeoutMs: 120_000, intervalMs: 300, message: "something stays" });
+      await Promise.all(runtimes.map((runtime) => runtime.close()));
     },
   };
 }

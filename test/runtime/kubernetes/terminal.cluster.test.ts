@@ -185,7 +185,7 @@ describe.if(Boolean(process.env.KUBECONFIG))("a terminal in a pod", () => {
         peak = Math.max(peak, process.memoryUsage.rss());
       });
       terminal.type(
-        `head -c ${total} /dev/urandom >data; sha256sum data; stty raw -echo; printf '>''>'; sleep 1; cat data; exit\n`,
+        `head -c ${total} /dev/urandom >data; sha256sum data; stty raw -echo; printf '>''>'; sleep 1; exec cat data\n`,
       );
       await until(() => head.endsWith(">>"), { timeoutMs: 60_000, message: () => head });
       Bun.gc(true);

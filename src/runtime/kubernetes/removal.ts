@@ -1,0 +1,92 @@
+import type { EnvironmentRef } from "../runtime.ts";
+import { createBell } from "./bell.ts";
+import type { Hints } from "./hints.ts";
+import { removeEmptyNamespace } from "./namespaces.ts";
+import type { Sight } from "./observe.ts";
+import { environmentPaths } from "./paths.ts";
+import { forceStuck, podPath } from "./stuck.ts";
+import type { VerbsContext } from "./verbs.ts";
+
+const LOOK_AGAIN_MS = 1_000;
+/** Whoever wants it gone asks again and again; this only bounds what one question sets going. */
+const FINISH_LIMIT_MS = 300_000;
+
+interface RemovalContext extends VerbsContext {
+  hints: Hints;
+  signal: AbortSignal;
+}
+
+/** Deletes all that there is of an environment, and the user's namespace when it is then empty. */
+export function createRemoval(context: RemovalContext): (ref: EnvironmentRef) => Promise<void> {
+  const finishing = new Map<string, Promise<void>>();
+  return async (ref) => {
+    await deleteObjects(context, ref);
+    if (await finishIfGone(context, ref)) return;
+    const id = ref.environmentId;
+    if (finishing.has(id)) return;
+    const work = finish(context, ref)
+      .catch((error: unknown) => context.log.debug("a removal goes on at the next look", { ...ref, error }))
+      .finally(() => finishing.delete(id));
+    finishing.set(id, work);
+  };
+}
+
+async function deleteObjects(context: RemovalContext, ref: EnvironmentRef): Promise<void> {
+  const { client, looking } = context;
+  const paths = environmentPaths(ref);
+  looking.deleted(ref);
+  await context.userLock(ref.userId).run(async () => {
+    // The Deployment and the claim are what an environment is known by: they go last.
+    await Promise.all([paths.service, paths.configMap, paths.secret].map((path) => client.delete(path)));
+    await Promise.all([paths.deployment, paths.claim].map((path) => client.delete(path)));
+  });
+}
+
+async function finish(context: RemovalContext, ref: EnvironmentRef): Promise<void> {
+  const bell = createBell();
+  const off = context.hints.on(({ environmentId }) => {
+    if (environmentId === ref.environmentId) bell.ring();
+  });
+  const end = performance.now() + FINISH_LIMIT_MS;
+  try {
+    while (!context.signal.aborted && performance.now() < end) {
+      await bell.wait(LOOK_AGAIN_MS, context.signal);
+      if (await finishIfGone(context, ref)) return;
+    }
+  } finally {
+    off();
+  }
+}
+
+/**
+ * Whether nothing is left of the environment itself. A namespace is deleted only when it is empty: with
+ * pods in it that end in their own time, its deletion is tried at ever longer intervals and takes minutes.
+ */
+async function finishIfGone(context: RemovalContext, ref: EnvironmentRef): Promise<boolean> {
+  const sight = await context.looking.lookDirectly(ref);
+  if (!isGone(sight)) {
+    await hurry(context, ref, sight);
+    return false;
+  }
+  if (sight.namespace !== "empty") return true;
+  const { client, serverId, userLock } = context;
+  // An environment that is being made at this moment has its claim before the lock is free.
+  await userLock(ref.userId).run(() => removeEmptyNamespace(client, ref, serverId));
+  return true;
+}
+
+function isGone({ deployment, claim, pods }: Sight): boolean {
+  return !deployment && !claim && pods.length === 0;
+}
+
+/** Pods whose Deployment is gone may wait long for the cluster's garbage collector, or for ever for their node. */
+async function hurry(
+  context: RemovalContext,
+  ref: EnvironmentRef,
+  { deployment, pods }: Sight,
+): Promise<void> {
+  if (deployment) return;
+  const orphans = pods.filter((pod) => !pod.metadata.deletionTimestamp);
+  await Promise.all(orphans.map((pod) => context.client.delete(podPath(pod))));
+  await forceStuck(context, ref, pods);
+}

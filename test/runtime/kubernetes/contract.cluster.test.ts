@@ -1,0 +1,14 @@
+import { describe } from "bun:test";
+import { runtimeContract } from "../../runtime-contract.ts";
+import { openCluster } from "./cluster.ts";
+
+describe.if(Boolean(process.env.KUBECONFIG))("on a real cluster", () => {
+  runtimeContract(
+    "the Kubernetes runtime",
+    async () => {
+      const cluster = openCluster();
+      return { open: async () => cluster.restart(), dispose: () => cluster.close() };
+    },
+    { image: "debian:12", timeoutMs: 60_000 },
+  );
+});
