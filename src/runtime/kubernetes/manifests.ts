@@ -41,8 +41,11 @@ export const TERMINATION_GRACE_SECONDS = 8;
 /**
  * A container that has ended is started again by kubelet. One whose command has failed for good must not
  * run its commands again, and stays up so that kubelet keeps the log of the run that failed.
+ *
+ * Standard output and error are one, as on a terminal: as two streams their lines change places in the log.
  */
-const PROLOGUE = `if [ -e ${STATE_FOLDER}/failed ]; then
+const PROLOGUE = `exec 2>&1
+if [ -e ${STATE_FOLDER}/failed ]; then
   trap 'exit 0' TERM INT
   while :; do
     sleep 86400 &
