@@ -74,7 +74,7 @@ export function createIdleWatch({ db, activity, limits, now, warn, stop }: IdleO
   return {
     check,
     start() {
-      timer = setInterval(check, CHECK_MS);
+      timer = setInterval(check, Math.min(CHECK_MS, shortestMs / 8));
     },
     stop: () => clearInterval(timer),
   };

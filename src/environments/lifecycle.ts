@@ -116,6 +116,7 @@ export function deadlineMs(status: EnvironmentStatus, deadlines: Deadlines): num
 /** What of an environment's row decides on its next step. */
 export interface Situation {
   status: EnvironmentStatus;
+  statusMessage: string | null;
   desired: DesiredState;
   generation: number;
   /** Milliseconds since the epoch. */
@@ -159,7 +160,8 @@ function terminate(at: Situation, observed: Observed): Step {
 function comeToRest(at: Situation, observed: Observed, now: number): Step {
   const atRest = observed.phase === "absent" || observed.phase === "stopped";
   if (at.status !== "stopping") return atRest ? {} : { act: "stop", lookAgainMs: REPEAT_MS };
-  if (atRest) return { become: { status: "stopped", message: null, progress: 0 } };
+  // Why it was stopped can still be read where it was not the owner who did it.
+  if (atRest) return { become: { status: "stopped", message: at.statusMessage, progress: 0 } };
   if (isPast(at.deadlineAt, now)) {
     return fail("The environment did not stop in time; recover or delete it");
   }

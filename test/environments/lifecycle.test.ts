@@ -78,7 +78,15 @@ function* combinations(): Generator<{ at: Situation; observed: Observed; step: S
       for (const deadlineAt of passing ? [NOW + 1, NOW] : [null]) {
         for (const peersEnding of [false, true]) {
           for (const tornDownAt of status === "terminated" ? [null, NOW] : [null]) {
-            const at = { status, desired, generation: GENERATION, deadlineAt, tornDownAt, peersEnding };
+            const at = {
+              status,
+              desired,
+              generation: GENERATION,
+              deadlineAt,
+              tornDownAt,
+              statusMessage: null,
+              peersEnding,
+            };
             for (const observed of observations()) {
               yield { at, observed, step: nextStep(at, observed, NOW, DEADLINES) };
             }
@@ -181,6 +189,7 @@ describe("in every combination of intent, status and observation", () => {
         generation: GENERATION,
         deadlineAt: NOW + 1,
         tornDownAt: null,
+        statusMessage: null,
         peersEnding,
       };
       const problem = { kind, message: "because", sinceMs };
@@ -264,6 +273,7 @@ class Life {
     generation: 1,
     deadlineAt: NOW + 600_000,
     tornDownAt: null,
+    statusMessage: null,
     peersEnding: false,
   };
   readonly world = new World({ phase: "absent" }, 1);
