@@ -1,12 +1,13 @@
 import { type AppError, invalidField } from "../errors.ts";
 // The 5,000 most common passwords of eight or more characters, in lower case and by frequency, out of the
 // list of @zxcvbn-ts/language-common 4.1.3 (MIT).
+import { lazily } from "../lib/lazily.ts";
 import commonPasswords from "./common-passwords.txt" with { type: "text" };
 
 const MIN_PASSWORD_CHARACTERS = 8;
 const MAX_PASSWORD_CHARACTERS = 128;
 
-const COMMON: ReadonlySet<string> = new Set(commonPasswords.split("\n").filter(Boolean));
+const common = lazily((): ReadonlySet<string> => new Set(commonPasswords.split("\n").filter(Boolean)));
 
 /**
  * Why `password` can't be used by the owner of these names, or undefined when it can: length, the most
@@ -35,7 +36,7 @@ export function passwordFault(
     );
   }
   const key = comparable(password);
-  if (COMMON.has(key)) {
+  if (common().has(key)) {
     return invalidField(field, "Password is one of the most common ones", "common_password");
   }
   const [mailbox] = email.split("@");

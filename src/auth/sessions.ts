@@ -3,6 +3,7 @@ import type { Db, Tx } from "../db/open.ts";
 import { refreshTokens, sessions, users } from "../db/schema.ts";
 import type { Actor, Origin } from "../http/context.ts";
 import { newId } from "../lib/ids.ts";
+import { lazily } from "../lib/lazily.ts";
 
 const DAY_MS = 86_400_000;
 /** A refresh token's life: each refresh begins it again. */
@@ -40,36 +41,38 @@ interface SessionsOptions {
 }
 
 export function createSessions({ db, now, onSessionEnded }: SessionsOptions): Sessions {
-  const findActor = db
-    .select({
-      userId: users.id,
-      sessionId: sessions.id,
-      username: users.username,
-      email: users.email,
-      role: users.role,
-      plan: users.plan,
-      isVerified: users.isVerified,
-    })
-    .from(sessions)
-    .innerJoin(users, eq(users.id, sessions.userId))
-    .where(
-      and(
-        eq(sessions.id, sql.placeholder("id")),
-        gt(sessions.expiresAt, sql.placeholder("now")),
-        eq(users.isActive, true),
-      ),
-    )
-    .prepare();
+  const findActor = lazily(() =>
+    db
+      .select({
+        userId: users.id,
+        sessionId: sessions.id,
+        username: users.username,
+        email: users.email,
+        role: users.role,
+        plan: users.plan,
+        isVerified: users.isVerified,
+      })
+      .from(sessions)
+      .innerJoin(users, eq(users.id, sessions.userId))
+      .where(
+        and(
+          eq(sessions.id, sql.placeholder("id")),
+          gt(sessions.expiresAt, sql.placeholder("now")),
+          eq(users.isActive, true),
+        ),
+      )
+      .prepare(),
+  );
 
   /** Transactions are synchronous: a microtask runs after the commit, or after a rollback that kept the row. */
   function tellEnded(ended: { id: string }[]): void {
     queueMicrotask(() => {
-      for (const { id } of ended) if (!findActor.get({ id, now: now() })) onSessionEnded(id);
+      for (const { id } of ended) if (!findActor().get({ id, now: now() })) onSessionEnded(id);
     });
   }
 
   return {
-    findActor: (sessionId) => findActor.get({ id: sessionId, now: now() }),
+    findActor: (sessionId) => findActor().get({ id: sessionId, now: now() }),
 
     begin(tx, userId, { ip, userAgent }) {
       const at = now();

@@ -1,6 +1,7 @@
 import { eq, sql } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments } from "../db/schema.ts";
+import { lazily } from "../lib/lazily.ts";
 
 /** `last_activity` is written at most this often. */
 const WRITE_MS = 30_000;
@@ -16,11 +17,13 @@ export interface Activity {
 export function createActivity(db: Db, now: () => number): Activity {
   const written = new Map<string, number>();
   const pending = new Map<string, number>();
-  const write = db
-    .update(environments)
-    .set({ lastActivity: sql`${sql.placeholder("at")}` })
-    .where(eq(environments.id, sql.placeholder("id")))
-    .prepare();
+  const write = lazily(() =>
+    db
+      .update(environments)
+      .set({ lastActivity: sql`${sql.placeholder("at")}` })
+      .where(eq(environments.id, sql.placeholder("id")))
+      .prepare(),
+  );
 
   return {
     touch(id) {
@@ -31,10 +34,10 @@ export function createActivity(db: Db, now: () => number): Activity {
       }
       written.set(id, at);
       pending.delete(id);
-      write.run({ id, at });
+      write().run({ id, at });
     },
     flush() {
-      for (const [id, at] of pending) write.run({ id, at });
+      for (const [id, at] of pending) write().run({ id, at });
       pending.clear();
       const old = now() - WRITE_MS;
       for (const [id, at] of written) if (at < old) written.delete(id);

@@ -1,6 +1,7 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments, type Plan, users } from "../db/schema.ts";
+import { lazily } from "../lib/lazily.ts";
 import type { Activity } from "./activity.ts";
 import type { Environment } from "./rows.ts";
 
@@ -34,17 +35,19 @@ export function createIdleWatch({ db, activity, limits, now, warn, stop }: IdleO
   const warned = new Map<string, number>();
   let timer: Timer | undefined;
 
-  const running = db
-    .select({ environment: environments, plan: users.plan })
-    .from(environments)
-    .innerJoin(users, eq(users.id, environments.userId))
-    .where(
-      and(
-        eq(environments.status, "running"),
-        sql`max(coalesce(${environments.lastActivity}, 0), ${environments.statusSince}) <= ${sql.placeholder("before")}`,
-      ),
-    )
-    .prepare();
+  const running = lazily(() =>
+    db
+      .select({ environment: environments, plan: users.plan })
+      .from(environments)
+      .innerJoin(users, eq(users.id, environments.userId))
+      .where(
+        and(
+          eq(environments.status, "running"),
+          sql`max(coalesce(${environments.lastActivity}, 0), ${environments.statusSince}) <= ${sql.placeholder("before")}`,
+        ),
+      )
+      .prepare(),
+  );
   const shortestMs = Math.min(...Object.values(limits).flatMap((ms) => (ms === null ? [] : [ms])));
 
   function check(): void {
@@ -52,7 +55,7 @@ export function createIdleWatch({ db, activity, limits, now, warn, stop }: IdleO
     if (!Number.isFinite(shortestMs)) return;
     const at = now();
     const noticeMs = Math.min(WARN_BEFORE_MS, shortestMs / 2);
-    const idle = running.all({ before: at - shortestMs + noticeMs });
+    const idle = running().all({ before: at - shortestMs + noticeMs });
     for (const { environment, plan } of idle) consider(environment, limits[plan], at);
     for (const id of warned.keys()) {
       if (!idle.some(({ environment }) => environment.id === id)) warned.delete(id);

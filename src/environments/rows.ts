@@ -1,6 +1,7 @@
 import { and, desc, eq, isNull, ne, notInArray, or, sql } from "drizzle-orm";
 import type { Db, DbOrTx } from "../db/open.ts";
 import { ENVIRONMENT_STATUSES, type EnvironmentStatus, environments, users } from "../db/schema.ts";
+import { lazily } from "../lib/lazily.ts";
 import type { EnvironmentRef, EnvironmentSpec } from "../runtime/runtime.ts";
 import { parseLimits, userQuota } from "./plans.ts";
 
@@ -14,89 +15,112 @@ export type EnvironmentRows = ReturnType<typeof environmentRows>;
 
 /** The prepared reads of environments. */
 export function environmentRows(db: Db) {
-  const byId = db
-    .select()
-    .from(environments)
-    .where(eq(environments.id, sql.placeholder("id")))
-    .prepare();
-  const owned = db
-    .select()
-    .from(environments)
-    .where(
-      and(eq(environments.id, sql.placeholder("id")), eq(environments.userId, sql.placeholder("userId"))),
-    )
-    .prepare();
+  const byId = lazily(() =>
+    db
+      .select()
+      .from(environments)
+      .where(eq(environments.id, sql.placeholder("id")))
+      .prepare(),
+  );
+  const owned = lazily(() =>
+    db
+      .select()
+      .from(environments)
+      .where(
+        and(eq(environments.id, sql.placeholder("id")), eq(environments.userId, sql.placeholder("userId"))),
+      )
+      .prepare(),
+  );
   const living = and(
     eq(environments.userId, sql.placeholder("userId")),
     ne(environments.status, "terminated"),
   );
-  const livingPage = db
-    .select()
-    .from(environments)
-    .where(living)
-    .orderBy(desc(environments.id))
-    .limit(sql.placeholder("limit"))
-    .offset(sql.placeholder("offset"))
-    .prepare();
-  const livingCount = db.select({ n: sql<number>`count(*)` }).from(environments).where(living).prepare();
-  const countByStatus = db
-    .select({ status: environments.status, n: sql<number>`count(*)` })
-    .from(environments)
-    .groupBy(environments.status)
-    .prepare();
-  const unfinished = db
-    .select({ id: environments.id })
-    .from(environments)
-    .where(
-      or(
-        notInArray(environments.status, ["stopped", "terminated"]),
-        and(eq(environments.status, "terminated"), isNull(environments.tornDownAt)),
-      ),
-    )
-    .prepare();
-  const peersEnding = db
-    .select({ id: environments.id })
-    .from(environments)
-    .where(
-      and(
-        eq(environments.userId, sql.placeholder("userId")),
-        eq(environments.clusterId, sql.placeholder("clusterId")),
-        ne(environments.id, sql.placeholder("id")),
+  const livingPage = lazily(() =>
+    db
+      .select()
+      .from(environments)
+      .where(living)
+      .orderBy(desc(environments.id))
+      .limit(sql.placeholder("limit"))
+      .offset(sql.placeholder("offset"))
+      .prepare(),
+  );
+  const livingCount = lazily(() =>
+    db.select({ n: sql<number>`count(*)` }).from(environments).where(living).prepare(),
+  );
+  const countByStatus = lazily(() =>
+    db
+      .select({ status: environments.status, n: sql<number>`count(*)` })
+      .from(environments)
+      .groupBy(environments.status)
+      .prepare(),
+  );
+  const unfinished = lazily(() =>
+    db
+      .select({ id: environments.id })
+      .from(environments)
+      .where(
         or(
-          eq(environments.status, "stopping"),
+          notInArray(environments.status, ["stopped", "terminated"]),
           and(eq(environments.status, "terminated"), isNull(environments.tornDownAt)),
         ),
-      ),
-    )
-    .limit(1)
-    .prepare();
-  const owner = db
-    .select({ plan: users.plan, role: users.role })
-    .from(users)
-    .where(eq(users.id, sql.placeholder("id")))
-    .prepare();
+      )
+      .prepare(),
+  );
+  const peersEnding = lazily(() =>
+    db
+      .select({ id: environments.id })
+      .from(environments)
+      .where(
+        and(
+          eq(environments.userId, sql.placeholder("userId")),
+          eq(environments.clusterId, sql.placeholder("clusterId")),
+          ne(environments.id, sql.placeholder("id")),
+          or(
+            eq(environments.status, "stopping"),
+            and(eq(environments.status, "terminated"), isNull(environments.tornDownAt)),
+          ),
+        ),
+      )
+      .limit(1)
+      .prepare(),
+  );
+  const owner = lazily(() =>
+    db
+      .select({ plan: users.plan, role: users.role })
+      .from(users)
+      .where(eq(users.id, sql.placeholder("id")))
+      .prepare(),
+  );
 
   return {
-    byId: (id: string): Environment | undefined => byId.get({ id }),
-    owned: (id: string, userId: string): Environment | undefined => owned.get({ id, userId }),
+    byId: (id: string): Environment | undefined => byId().get({ id }),
+    owned: (id: string, userId: string): Environment | undefined => owned().get({ id, userId }),
     /** The default list: everything that is not terminated, newest first. */
     living(userId: string, page: { limit: number; offset: number }): { rows: Environment[]; total: number } {
-      const rows = livingPage.all({ userId, ...page });
+      const rows = livingPage().all({ userId, ...page });
       const all = page.offset === 0 && rows.length < page.limit;
-      return { rows, total: all ? rows.length : (livingCount.get({ userId })?.n ?? 0) };
+      return { rows, total: all ? rows.length : (livingCount().get({ userId })?.n ?? 0) };
     },
     /** Ids of all that may have something to do: passing, running, to be released, to be torn down. */
-    unfinished: (): string[] => unfinished.all().map((row) => row.id),
+    unfinished: (): string[] =>
+      unfinished()
+        .all()
+        .map((row) => row.id),
     /** How many there are of each status, zeros too. */
     countByStatus(): Record<string, number> {
-      const counts = new Map(countByStatus.all().map(({ status, n }) => [status, n]));
+      const counts = new Map(
+        countByStatus()
+          .all()
+          .map(({ status, n }) => [status, n]),
+      );
       return Object.fromEntries(ENVIRONMENT_STATUSES.map((status) => [status, counts.get(status) ?? 0]));
     },
     /** Whether something else of the same user on the same cluster is about to make room. */
-    peersEnding: (row: Environment): boolean => peersEnding.get(row) !== undefined,
+    peersEnding: (row: Environment): boolean => peersEnding().get(row) !== undefined,
     /** What the runtime is told of `row`. */
     spec(row: Environment): EnvironmentSpec {
-      const plan = owner.get({ id: row.userId });
+      const plan = owner().get({ id: row.userId });
       return {
         ...refOf(row),
         name: row.name,

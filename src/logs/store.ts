@@ -1,4 +1,5 @@
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
+import { lazily } from "../lib/lazily.ts";
 import type { LogLevel, LogLine } from "../runtime/runtime.ts";
 import { bounded, decodeChunk, type StoredLine } from "./chunk.ts";
 import {
@@ -39,25 +40,25 @@ export type LogStore = ReturnType<typeof createLogStore>;
 
 /** The logs of all environments. Every method is synchronous; what it has written is committed. */
 export function createLogStore(db: Db, now: () => number = Date.now, limits: LogLimits = LOG_LIMITS) {
-  const statements = prepareStatements(db);
+  const statements = lazily(() => prepareStatements(db));
   const listeners = new Map<string, Set<() => void>>();
 
   function load(environmentId: string): Head {
-    return statements.head.get({ environmentId }) ?? { ...EMPTY_HEAD };
+    return statements().head.get({ environmentId }) ?? { ...EMPTY_HEAD };
   }
 
   function write(environmentId: string, head: Head, lines: readonly Omit<StoredLine, "seq">[]): void {
     const firstSeq = head.nextSeq;
     const chunks = takeIn(head, lines, limits);
     const first = chunks[0];
-    const last = first && statements.lastChunkBefore.get({ environmentId, from: 1, before: firstSeq });
+    const last = first && statements().lastChunkBefore.get({ environmentId, from: 1, before: firstSeq });
     if (first && last && last.bytes < EXTEND_BELOW_BYTES && first.firstSeq !== head.headEnd) {
-      statements.extend.run({ environmentId, into: last.firstSeq, ...first });
+      statements().extend.run({ environmentId, into: last.firstSeq, ...first });
       chunks.shift();
     }
-    for (const chunk of chunks) statements.insert.run({ environmentId, ...chunk });
+    for (const chunk of chunks) statements().insert.run({ environmentId, ...chunk });
     if (head.tailBytes >= limits.tailBytes + limits.chunkBytes) trim(environmentId, head);
-    statements.saveHead.run({ environmentId, ...head });
+    statements().saveHead.run({ environmentId, ...head });
   }
 
   /** Drops the tail's oldest chunks; called only once a whole chunk is over, so each row costs one delete. */
@@ -65,7 +66,7 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
     const from = head.tailSeq ?? head.nextSeq;
     let before = from;
     for (;;) {
-      const oldest = statements.nextChunk.get({ environmentId, from: before });
+      const oldest = statements().nextChunk.get({ environmentId, from: before });
       if (!oldest || head.tailBytes - oldest.bytes < limits.tailBytes) break;
       head.tailBytes -= oldest.bytes;
       head.droppedBytes += oldest.bytes;
@@ -73,7 +74,7 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
       before = oldest.lastSeq + 1;
     }
     head.tailSeq = before;
-    statements.remove.run({ environmentId, from, before });
+    statements().remove.run({ environmentId, from, before });
   }
 
   /** Followers are told after the commit: transactions are synchronous, a microtask runs after them. */
@@ -94,7 +95,7 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
     let missing = count;
     let before = range.before;
     while (missing > 0) {
-      const chunk = statements.lastChunkSince.get({ environmentId, from: range.from, before, since });
+      const chunk = statements().lastChunkSince.get({ environmentId, from: range.from, before, since });
       if (!chunk) break;
       const lines = decodeChunk(chunk).filter((line) => line.atMs >= since);
       const run = lines.slice(-missing);
@@ -106,9 +107,9 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
   }
 
   function countSince(environmentId: string, head: Head, since: number): number {
-    const whole = statements.countSince.get({ environmentId, since })?.lines ?? 0;
-    const partly = statements.chunksAround
-      .all({ environmentId, since })
+    const whole = statements().countSince.get({ environmentId, since })?.lines ?? 0;
+    const partly = statements()
+      .chunksAround.all({ environmentId, since })
       .reduce((sum, chunk) => sum + decodeChunk(chunk).filter((line) => line.atMs >= since).length, 0);
     return whole + partly + (droppedLines(head) > 0 && (head.droppedAt ?? 0) >= since ? 1 : 0);
   }
@@ -121,7 +122,7 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
       const gap = gapLine(head, from);
       return gap ? [gap] : [];
     }
-    const chunk = statements.chunkWith.get({ environmentId, seq: from });
+    const chunk = statements().chunkWith.get({ environmentId, seq: from });
     return chunk ? decodeChunk(chunk).slice(from - chunk.firstSeq) : [];
   }
 

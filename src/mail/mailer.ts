@@ -3,6 +3,7 @@ import type { Db, Tx } from "../db/open.ts";
 import { outbox } from "../db/schema.ts";
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import { newId } from "../lib/ids.ts";
+import { lazily } from "../lib/lazily.ts";
 import type { Logger } from "../lib/logger.ts";
 import { type Letter, render } from "./message.ts";
 import { isRefusedRecipient, logTransport, smtpTransport } from "./transport.ts";
@@ -51,14 +52,18 @@ export function createMailer(options: MailerOptions): Mailer {
   const transport = config.smtpUrl
     ? smtpTransport({ url: config.smtpUrl, from: config.from, stepTimeoutMs })
     : logTransport(log);
-  const dueRows = db
-    .select()
-    .from(outbox)
-    .where(lte(outbox.nextAttemptAt, sql.placeholder("now")))
-    .orderBy(asc(outbox.nextAttemptAt), asc(outbox.id))
-    .limit(SENDING_AT_ONCE)
-    .prepare();
-  const nextRow = db.select().from(outbox).orderBy(asc(outbox.nextAttemptAt)).limit(1).prepare();
+  const dueRows = lazily(() =>
+    db
+      .select()
+      .from(outbox)
+      .where(lte(outbox.nextAttemptAt, sql.placeholder("now")))
+      .orderBy(asc(outbox.nextAttemptAt), asc(outbox.id))
+      .limit(SENDING_AT_ONCE)
+      .prepare(),
+  );
+  const nextRow = lazily(() =>
+    db.select().from(outbox).orderBy(asc(outbox.nextAttemptAt)).limit(1).prepare(),
+  );
 
   let isStarted = false;
   let round: Promise<void> | undefined;
@@ -92,7 +97,7 @@ export function createMailer(options: MailerOptions): Mailer {
 
   async function sendDue(): Promise<void> {
     for (;;) {
-      const rows = isStarted ? dueRows.all({ now: now() }) : [];
+      const rows = isStarted ? dueRows().all({ now: now() }) : [];
       if (rows.length === 0) return;
       await Promise.all(rows.map(deliver));
     }
@@ -104,7 +109,7 @@ export function createMailer(options: MailerOptions): Mailer {
     round = sendDue().finally(() => {
       round = undefined;
       // Looked up only now: mail that came in while the round was ending is among it.
-      const next = isStarted ? nextRow.get() : undefined;
+      const next = isStarted ? nextRow().get() : undefined;
       if (next) timer = setTimeout(wake, Math.min(LONGEST_SLEEP_MS, Math.max(0, next.nextAttemptAt - now())));
     });
   }

@@ -10,6 +10,7 @@ import {
 } from "../db/schema.ts";
 import { AppError, notFound } from "../errors.ts";
 import { newId } from "../lib/ids.ts";
+import { lazily } from "../lib/lazily.ts";
 import { DEFAULT_TEMPLATES } from "./defaults.ts";
 
 export type Template = typeof templates.$inferSelect;
@@ -45,20 +46,22 @@ export interface TemplateFilter {
 
 /** Finds templates by id, name or slug. Names, slugs and ids never coincide: see `createTemplate`. */
 export function templateFinder(db: Db) {
-  const find = db
-    .select()
-    .from(templates)
-    .where(
-      or(
-        eq(templates.id, sql.placeholder("ref")),
-        eq(templates.name, sql.placeholder("ref")),
-        eq(templates.slug, sql.placeholder("ref")),
-      ),
-    )
-    .prepare();
+  const find = lazily(() =>
+    db
+      .select()
+      .from(templates)
+      .where(
+        or(
+          eq(templates.id, sql.placeholder("ref")),
+          eq(templates.name, sql.placeholder("ref")),
+          eq(templates.slug, sql.placeholder("ref")),
+        ),
+      )
+      .prepare(),
+  );
   /** Undefined also for one that `role` may not see: deprecated ones are for administrators. */
   return (ref: string, role: Role): Template | undefined => {
-    const template = find.get({ ref });
+    const template = find().get({ ref });
     return template && (template.status !== "deprecated" || role === "admin") ? template : undefined;
   };
 }

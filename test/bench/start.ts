@@ -28,7 +28,9 @@ async function compare(): Promise<void> {
   const bare = join(folder, "bare");
   const devpocket = join(folder, "devpocket");
   await Bun.write(`${bare}.ts`, BARE);
-  await Bun.$`bun build --compile --minify --bytecode --format=esm ${bare}.ts --outfile ${bare}`.cwd(ROOT).quiet();
+  await Bun.$`bun build --compile --minify --bytecode --format=esm ${bare}.ts --outfile ${bare}`
+    .cwd(ROOT)
+    .quiet();
   await Bun.$`bun run build --outfile ${devpocket}`.cwd(ROOT).quiet();
 
   const used = { DATA_DIR: join(folder, "used"), ADMIN_PASSWORD: "correct horse battery" };
@@ -40,20 +42,26 @@ async function compare(): Promise<void> {
   };
   // One round beforehand: the binaries come from the disk, and the used folder is made.
   for (const measure of Object.values(variants)) await measure();
-  const times: Record<string, number[]> = {};
+  const times: Record<string, number[]> = Object.fromEntries(Object.keys(variants).map((name) => [name, []]));
   for (let i = 0; i < STARTS; i++) {
-    for (const [name, measure] of Object.entries(variants)) (times[name] ??= []).push(await measure());
+    for (const [name, measure] of Object.entries(variants)) times[name]?.push(await measure());
   }
 
-  console.log(`first answer in ms after the process's start, ${STARTS} starts each; load ${loadavg()[0]?.toFixed(1)}`);
+  console.log(
+    `first answer in ms after the process's start, ${STARTS} starts each; load ${loadavg()[0]?.toFixed(1)}`,
+  );
   const reference = median(times["bare Bun.serve"] ?? []);
   for (const [name, all] of Object.entries(times)) {
     const ratio = median(all) / reference;
     console.log(
       name.padEnd(34),
       `median ${median(all).toFixed(1).padStart(6)}`,
-      `  min ${Math.min(...all).toFixed(1).padStart(6)}`,
-      `  max ${Math.max(...all).toFixed(1).padStart(6)}`,
+      `  min ${Math.min(...all)
+        .toFixed(1)
+        .padStart(6)}`,
+      `  max ${Math.max(...all)
+        .toFixed(1)
+        .padStart(6)}`,
       `  ratio ${ratio.toFixed(1).padStart(5)}`,
     );
   }
