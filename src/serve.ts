@@ -16,6 +16,8 @@ export async function serve(config: Config): Promise<number> {
   const app = await createApp(config, log);
   const server = await listen(config, app);
   const admin = await app.start();
+  // The binary begins with a compiler that waits (--compile-jit-policy): what a start runs once is not worth it.
+  Bun.unsafe.setJITPolicy(1);
   // stderr carries the log; this is for the person who has started it.
   console.log(welcome(server.url.origin, config, admin));
   for (const line of app.notes()) log.info(line);
