@@ -173,16 +173,17 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     serve: { fetch, websocket, maxRequestBodySize: MAX_ACCEPTED_BYTES },
     openApi: () => openApiDocument(routers, { version: VERSION, publicUrl: config.publicUrl }),
     async start() {
-      const admin = await ensureFirstAdmin({ db, now, passwords }, config.admin);
+      const { port, token } = config.metrics;
+      if (metrics && port !== undefined)
+        metricsServer = serveMetrics(metrics, { host: config.host, port, token });
       if (config.localRuntime) localRuntime = await createLocalRuntime({ dataDir: config.dataDir, log, now });
       await fleet.open();
+      // After all that may fail: a password that is made up is shown once, by a server that has started.
+      const admin = await ensureFirstAdmin({ db, now, passwords }, config.admin);
       environments.start();
       sockets.start();
       mailer.start();
       housekeeping.start();
-      const { port, token } = config.metrics;
-      if (metrics && port !== undefined)
-        metricsServer = serveMetrics(metrics, { host: config.host, port, token });
       return admin;
     },
     notes() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bun
 import { parseArgs } from "node:util";
 import { ConfigError, configHelp, loadConfig } from "./config.ts";
+import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
 
 /*
@@ -8,12 +9,13 @@ import { VERSION } from "./version.ts";
  * others, nor they for it.
  */
 
-/** Of `connect`; the other commands take none. */
 interface Options {
   url?: string | undefined;
   user?: string | undefined;
   template?: string | undefined;
 }
+
+const OPTIONS = ["url", "user", "template"] as const satisfies (keyof Options)[];
 
 interface Command {
   usage: string;
@@ -22,39 +24,42 @@ interface Command {
   help?: string;
   /** Names of what stands after the command. */
   arguments?: string[];
+  /** Names of its options; most commands take none. */
+  options?: (keyof Options)[];
   run(values: string[], options: Options): Promise<number>;
 }
 
 const COMMANDS: Record<string, Command> = {
   serve: {
-    usage: "devpocket [serve]",
+    usage: "[serve]",
     summary: "serve the API (what happens without a command)",
     help: `Configuration, from the environment only:\n${configHelp()}`,
     run: async () => (await import("./serve.ts")).serve(loadConfig()),
   },
   migrate: {
-    usage: "devpocket migrate",
+    usage: "migrate",
     summary: "bring the database up to date, as every start does, and stop",
     run: async () => (await import("./admin.ts")).migrate(loadConfig()),
   },
   "admin create": {
-    usage: "devpocket admin create EMAIL [USERNAME]",
+    usage: "admin create EMAIL [USERNAME]",
     summary: "make an administrator and show the password once",
     arguments: ["EMAIL", "[USERNAME]"],
     run: async ([email = "", username]) =>
       (await import("./admin.ts")).createAdmin(loadConfig(), email, username),
   },
   "admin reset-password": {
-    usage: "devpocket admin reset-password NAME",
+    usage: "admin reset-password NAME",
     summary: "give a user a new password, show it once and end all sessions",
     arguments: ["USERNAME-OR-EMAIL"],
     run: async ([name = ""]) => (await import("./admin.ts")).resetPassword(loadConfig(), name),
   },
   connect: {
-    usage: "devpocket connect [ENVIRONMENT]",
+    usage: "connect [ENVIRONMENT]",
     summary: "a shell in an environment, made from the shell template when there is none",
     help: "Options:\n  --url URL            the server (http://127.0.0.1:8000)\n  --user NAME          username or email\n  --template TEMPLATE  for a new environment (shell)",
     arguments: ["[ENVIRONMENT]"],
+    options: ["url", "user", "template"],
     run: async ([name = "my-first"], { url, user, template }) =>
       (await import("./connect.ts")).connect({
         url: (url ?? "http://127.0.0.1:8000").replace(/\/+$/, ""),
@@ -64,37 +69,37 @@ const COMMANDS: Record<string, Command> = {
       }),
   },
   openapi: {
-    usage: "devpocket openapi",
+    usage: "openapi",
     summary: "print the OpenAPI 3.1 document",
     run: async () => (await import("./admin.ts")).printOpenApi(loadConfig()),
   },
   backup: {
-    usage: "devpocket backup FILE",
+    usage: "backup FILE",
     summary: "write a consistent copy of the database, also while the server runs",
     help: "The keys in DATA_DIR/keys are not in it: without the encryption key, kubeconfigs in it can't be read.",
     arguments: ["FILE"],
     run: async ([file = ""]) => (await import("./admin.ts")).backup(loadConfig(), file),
   },
   "rotate-key": {
-    usage: "devpocket rotate-key",
+    usage: "rotate-key",
     summary: "seal all kubeconfigs with a new encryption key; then start the server again",
     help: "Keys in DATA_DIR/keys: a new one is made. With ENCRYPTION_KEY set: put the new key first and keep the old ones after it, run this, then remove the old ones.",
     run: async () => (await import("./admin.ts")).rotateKey(loadConfig()),
   },
   manifests: {
-    usage: "devpocket manifests IMAGE [NAMESPACE]",
-    summary: "print what runs DevPocket itself in a cluster: devpocket manifests IMAGE | kubectl apply -f -",
+    usage: "manifests IMAGE [NAMESPACE]",
+    summary: "print what runs DevPocket itself in a cluster, for kubectl apply -f -",
     arguments: ["IMAGE", "[NAMESPACE]"],
     run: async ([image = "", namespace]) =>
       (await import("./admin.ts")).printManifests({ image, ...(namespace ? { namespace } : {}) }),
   },
   health: {
-    usage: "devpocket health",
+    usage: "health",
     summary: "whether the server on this machine is ready: exit code 0 or 1, for container health checks",
     run: async () => (await import("./admin.ts")).health(loadConfig()),
   },
   version: {
-    usage: "devpocket version",
+    usage: "version",
     summary: "print the version",
     run: async () => {
       console.log(VERSION);
@@ -103,13 +108,18 @@ const COMMANDS: Record<string, Command> = {
   },
 };
 
-function overview(): string {
-  const rows = Object.values(COMMANDS).map(({ usage, summary }) => `  ${usage.padEnd(44)}${summary}`);
-  return `DevPocket ${VERSION}: development environments that every device can reach\n\n${rows.join("\n")}\n\ndevpocket COMMAND --help says more; devpocket serve --help lists the configuration.`;
+function overview(commands = Object.values(COMMANDS)): string {
+  const rows = commands.map(({ usage, summary }) => `  ${usage.padEnd(34)}${summary}`);
+  return [
+    `DevPocket ${VERSION}: development environments that every device can reach`,
+    `Usage: ${program()} COMMAND`,
+    rows.join("\n"),
+    `${program()} COMMAND --help says more; serve --help lists the configuration.`,
+  ].join("\n\n");
 }
 
-function helpOf(command: Command): string {
-  return [`Usage: ${command.usage}`, command.summary, ...(command.help ? [command.help] : [])].join("\n\n");
+function helpOf({ usage, summary, help }: Command): string {
+  return [`Usage: ${program()} ${usage}`, summary, ...(help ? [help] : [])].join("\n\n");
 }
 
 async function main(argv: string[]): Promise<number> {
@@ -133,21 +143,30 @@ async function main(argv: string[]): Promise<number> {
   const pair = COMMANDS[`${first} ${second}`];
   const command = pair ?? COMMANDS[first];
   if (!command) {
-    console.error(`devpocket: unknown command "${positionals.join(" ")}"\n\n${overview()}`);
-    return 2;
+    const related = Object.entries(COMMANDS).filter(([name]) => name.startsWith(`${first} `));
+    const text = overview(related.length > 0 ? related.map(([, one]) => one) : undefined);
+    if (values.help && related.length > 0) return print(text);
+    return refuse(`unknown command "${positionals.join(" ")}"`, text);
   }
   if (values.help) return print(helpOf(command));
   return run(command, pair ? rest : positionals.slice(1), values);
 }
 
 function run(command: Command | undefined, values: string[], options: Options): Promise<number> | number {
-  const expected = command?.arguments ?? [];
-  const required = expected.filter((name) => !name.startsWith("["));
-  if (!command || values.length < required.length || values.length > expected.length) {
-    console.error(command ? helpOf(command) : overview());
-    return 2;
-  }
+  if (!command) return refuse("no such command", overview());
+  const expected = command.arguments ?? [];
+  const missing = expected.filter((name) => !name.startsWith("["))[values.length];
+  const unexpected = values[expected.length];
+  const foreign = OPTIONS.find((name) => options[name] !== undefined && !command.options?.includes(name));
+  if (missing !== undefined) return refuse(`${missing} is missing`, helpOf(command));
+  if (unexpected !== undefined) return refuse(`"${unexpected}" is one argument too many`, helpOf(command));
+  if (foreign !== undefined) return refuse(`--${foreign} is no option of this command`, helpOf(command));
   return command.run(values, options);
+}
+
+function refuse(fault: string, help: string): number {
+  console.error(`devpocket: ${fault}\n\n${help}`);
+  return 2;
 }
 
 function print(text: string): number {

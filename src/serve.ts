@@ -1,12 +1,17 @@
+import { readFileSync } from "node:fs";
 import { type App, createApp } from "./app.ts";
 import type { GivenPassword } from "./auth/administrators.ts";
 import { type Config, ConfigError } from "./config.ts";
 import type { SocketHandlers } from "./http/context.ts";
 import { createLogger } from "./lib/logger.ts";
+import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
 
+/** In a line of /proc/PID/status: bit 0, the first signal. */
+const SIGHUP_BIT = 1n;
+
 /**
- * Serves until SIGTERM or SIGINT, then ends in order; a second signal exits at once.
+ * Serves until SIGTERM, SIGINT or the end of its terminal, then ends in order; a second signal exits at once.
  *
  * @returns the exit code
  */
@@ -15,7 +20,10 @@ export async function serve(config: Config): Promise<number> {
   const stop = signalled();
   const app = await createApp(config, log);
   const server = await listen(config, app);
-  const admin = await app.start();
+  const admin = await app.start().catch(async (error: unknown) => {
+    await app.stop(server);
+    throw error;
+  });
   // The binary begins with a compiler that waits (--compile-jit-policy): what a start runs once is not worth it.
   Bun.unsafe.setJITPolicy(1);
   // stderr carries the log; this is for the person who has started it.
@@ -41,9 +49,27 @@ async function listen(config: Config, app: App): Promise<Bun.Server<SocketHandle
     });
   } catch (error) {
     await app.stop(undefined);
-    const inUse = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
-    if (inUse) throw new ConfigError(`PORT=${config.port} is in use on ${config.host}. Example: PORT=8001`);
-    throw error;
+    throw listenFault(config, error) ?? error;
+  }
+}
+
+/** Which variable is to blame, where it is one. */
+function listenFault({ host, port, tls }: Config, error: unknown): ConfigError | undefined {
+  if (!(error instanceof Error) || !("code" in error)) return undefined;
+  switch (error.code) {
+    case "EADDRINUSE":
+      return new ConfigError(`PORT=${port} is in use on ${host}. Example: PORT=8001`);
+    case "EACCES":
+      return new ConfigError(`PORT=${port} is not for an ordinary user. Example: PORT=8000`);
+    case "EADDRNOTAVAIL":
+    case "ENOENT":
+      return new ConfigError(`HOST=${host} is no address of this machine. Example: HOST=0.0.0.0`);
+    default: {
+      const reason = error.message;
+      return tls
+        ? new ConfigError(`TLS_CERT_FILE and TLS_KEY_FILE can't be used together: ${reason}`)
+        : undefined;
+    }
   }
 }
 
@@ -51,7 +77,7 @@ async function listen(config: Config, app: App): Promise<Bun.Server<SocketHandle
 function signalled(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let seen = false;
-    for (const name of ["SIGTERM", "SIGINT"] as const) {
+    for (const name of ["SIGTERM", "SIGINT", ...(ignoresHangup() ? [] : (["SIGHUP"] as const))] as const) {
       process.on(name, () => {
         if (seen) process.exit(130);
         seen = true;
@@ -59,6 +85,17 @@ function signalled(): Promise<NodeJS.Signals> {
       });
     }
   });
+}
+
+/** Started with nohup it is to outlive its terminal. */
+function ignoresHangup(): boolean {
+  try {
+    const [, ignored = "0"] =
+      /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+    return (BigInt(`0x${ignored}`) & SIGHUP_BIT) !== 0n;
+  } catch {
+    return false;
+  }
 }
 
 function welcome(origin: string, config: Config, admin: GivenPassword | null): string {
@@ -75,9 +112,9 @@ function welcome(origin: string, config: Config, admin: GivenPassword | null): s
     ...secret,
     "",
     "  What next:",
-    `  1. devpocket connect --user admin${local}: sign in, get an environment made and type in its terminal`,
+    `  1. ${program()} connect --user admin${local}: sign in, get an environment made and type in its terminal`,
     `  2. ${base}/docs: every call of the API, to be tried from the browser`,
-    "  3. devpocket serve --help: clusters, mail, HTTPS and the rest of the configuration",
+    `  3. ${program()} serve --help: clusters, mail, HTTPS and the rest of the configuration`,
     "",
   ].join("\n");
 }

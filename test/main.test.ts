@@ -29,7 +29,7 @@ describe("the command line", () => {
     async (args) => {
       const { code, out, err } = await devpocket(args.split(" "));
       expect({ code, err }).toEqual({ code: 0, err: "" });
-      expect(out).toContain("devpocket");
+      expect(out).toContain("Usage: ");
       expect(() => statSync(join(folder, "data"))).toThrow();
     },
   );
@@ -40,14 +40,27 @@ describe("the command line", () => {
     expect(err).toBe('devpocket: PORT="eighty" is not a number. Example: PORT=8000\n');
   });
 
-  test.each([[["nonsense"]], [["admin"]], [["backup"]], [["migrate", "too", "much"]], [["--nonsense"]]])(
-    "%p is refused with what there is",
-    async (args) => {
-      const { code, err } = await devpocket(args);
-      expect(code).toBe(2);
-      expect(err).toContain("devpocket");
-    },
-  );
+  test.each([
+    { args: "nonsense", fault: 'unknown command "nonsense"' },
+    { args: "admin", fault: 'unknown command "admin"' },
+    { args: "backup", fault: "FILE is missing" },
+    { args: "migrate too much", fault: '"too" is one argument too many' },
+    { args: "health --url http://localhost", fault: "--url is no option of this command" },
+    { args: "--nonsense", fault: "Unknown option '--nonsense'" },
+  ])("$args is refused with the reason", async ({ args, fault }) => {
+    const { code, err } = await devpocket(args.split(" "));
+    expect(code).toBe(2);
+    expect(err).toStartWith(`devpocket: ${fault}`);
+  });
+
+  test.each([
+    { set: { HOST: "192.0.2.1" }, names: "HOST=192.0.2.1" },
+    { set: { TLS_CERT_FILE: MAIN, TLS_KEY_FILE: MAIN }, names: "TLS_CERT_FILE" },
+  ])("what can't be listened on is put down to $names", async ({ set, names }) => {
+    const { code, err } = await devpocket([], { PORT: "0", ...set });
+    expect({ code, lines: err.split("\n").length }).toEqual({ code: 2, lines: 2 });
+    expect(err).toContain(names);
+  });
 
   test("a data folder that can't be made is named", async () => {
     await Bun.write(join(folder, "file"), "");
@@ -92,11 +105,52 @@ describe("a first start", () => {
     expect(await second.stop()).toBe(0);
   }, 30_000);
 
+  test("that fails keeps the administrator, and so the password, for one that succeeds", async () => {
+    const taken = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+    const dataDir = join(folder, "data");
+    const wrong = { PORT: "0", METRICS_PORT: String(taken.port) };
+    const { code, err } = await devpocket([], wrong);
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining("METRICS_PORT=") });
+    await taken.stop(true);
+    const right = await TestServer.start({
+      dataDir,
+      environment: { ADMIN_PASSWORD: "", LOCAL_RUNTIME: "off" },
+    });
+    await right.output.line(/password (\S+) \(shown this once\)/);
+    expect(await right.stop()).toBe(0);
+  });
+
+  test("tells how to go on with the words that this server was started with", async () => {
+    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+    await server.output.line(/npx -y bun@\S+ start connect --user admin --url http:\S+:/);
+    await server.stop();
+  });
+
   test("leaves the data folder to a server that has it", async () => {
     const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
     const { code, err } = await devpocket(["serve"], { DATA_DIR: server.dataDir, PORT: "0" });
     expect(code).toBe(2);
     expect(err).toContain("is in use by another DevPocket server");
+    expect(await server.stop()).toBe(0);
+  });
+});
+
+describe("a server that is told to end", () => {
+  test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)("by %p does so in order", async (signal) => {
+    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+    process.kill(server.pid, signal);
+    await server.output.line(/stopped/);
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("outlives its terminal when it was started with nohup", async () => {
+    const server = await TestServer.start({
+      command: ["nohup", "bun", MAIN],
+      environment: { LOCAL_RUNTIME: "off" },
+    });
+    process.kill(server.pid, "SIGHUP");
+    await new TestClient(server.url).get("/health/live");
+    expect(server.output.text).not.toContain("stopping");
     expect(await server.stop()).toBe(0);
   });
 });

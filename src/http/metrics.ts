@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
+import { ConfigError } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { newRouter, type Router } from "./router.ts";
@@ -20,8 +21,17 @@ interface MetricsServer {
   token: string | undefined;
 }
 
-/** Serves `/metrics`, and nothing else, on a port of its own. */
-export function serveMetrics(metrics: Metrics, { host, port, token }: MetricsServer): Bun.Server<undefined> {
+/** Serves `/metrics`, and nothing else, on a port of its own. @throws ConfigError when it can't be had */
+export function serveMetrics(metrics: Metrics, server: MetricsServer): Bun.Server<undefined> {
+  try {
+    return listen(metrics, server);
+  } catch {
+    const { host, port } = server;
+    throw new ConfigError(`METRICS_PORT=${port} can't be had on ${host}. Example: METRICS_PORT=9090`);
+  }
+}
+
+function listen(metrics: Metrics, { host, port, token }: MetricsServer): Bun.Server<undefined> {
   return Bun.serve({
     hostname: host,
     port,

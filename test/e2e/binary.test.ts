@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { temporaryFolder } from "../harness.ts";
+import { TestServer, temporaryFolder } from "../harness.ts";
 import { mainJob } from "./main-job.ts";
 
 const folder = temporaryFolder();
@@ -20,6 +20,16 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 mainJob("the compiled binary in an empty folder", () => [binary]);
+
+test("the binary names itself in what it says is next", async () => {
+  const server = await TestServer.start({ command: [binary], environment: { LOCAL_RUNTIME: "off" } });
+  try {
+    await server.output.line(/What next:\n {2}1\. \S*devpocket connect --user admin/);
+    expect(server.output.text).toContain(`${binary} serve --help`);
+  } finally {
+    await server.stop();
+  }
+});
 
 test("the binary runs read-only, as an ordinary user, and neither reads nor writes where it is started", async () => {
   const home = temporaryFolder();

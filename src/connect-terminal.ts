@@ -1,0 +1,157 @@
+import { type Api, ConnectError, field } from "./connect-api.ts";
+
+/** Ctrl-] leaves, as in telnet. */
+const ESCAPE = 0x1d;
+const RECONNECT_MS = 1000;
+/** What a program may have left on that was still running: alternate screen, hidden cursor, paste and mouse modes. */
+const RESET = "\x1b[?1047l\x1b[?25h\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b>\x1b[0m\r\n";
+
+/** Where in which session the next byte belongs. */
+interface Place {
+  session: string | undefined;
+  /** Undefined: from the beginning of what the server still has. */
+  offset: number | undefined;
+}
+
+type End = { kind: "left" } | { kind: "ended"; code: number } | { kind: "lost" };
+
+/**
+ * Joins this terminal to a shell of the environment and resumes at the very next byte when the connection
+ * drops.
+ *
+ * @param session to be taken up; undefined: a new one
+ * @returns the shell's exit code; 0 when the person has left it
+ */
+export async function joinTerminal(api: Api, environmentId: string, session?: string): Promise<number> {
+  const { stdin, stdout } = process;
+  const raw = stdin.isTTY;
+  if (raw) stdin.setRawMode(true);
+  const line = new Line();
+  const place: Place = { session, offset: undefined };
+  try {
+    for (let wasLost = false; ; wasLost = true) {
+      const end = await oneConnection(api, environmentId, place, line);
+      if (end.kind === "ended") return end.code;
+      if (end.kind === "lost" && !wasLost) say("\r\n[connection lost; trying again, Ctrl-] leaves]");
+      if (end.kind === "left" || (await line.leftWithin(RECONNECT_MS))) {
+        if (stdout.isTTY) stdout.write(RESET);
+        return 0;
+      }
+    }
+  } finally {
+    line.close();
+    if (raw) stdin.setRawMode(false);
+  }
+}
+
+/** What is typed: to the connection there is now, or to be left by when there is none. */
+class Line {
+  /** Resolves when the person leaves. */
+  readonly left: Promise<void>;
+  type: ((bytes: Uint8Array) => void) | undefined;
+  readonly #read: (bytes: Buffer) => void;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.left = promise;
+    this.#read = (bytes) => {
+      if (bytes.includes(ESCAPE)) resolve();
+      else this.type?.(bytes);
+    };
+    process.stdin.on("data", this.#read);
+    process.stdin.resume();
+  }
+
+  async leftWithin(ms: number): Promise<boolean> {
+    return Promise.race([this.left.then(() => true), Bun.sleep(ms).then(() => false)]);
+  }
+
+  close(): void {
+    process.stdin.off("data", this.#read);
+    process.stdin.pause();
+  }
+}
+
+/** @throws ConnectError when the account has been signed out */
+async function oneConnection(api: Api, environmentId: string, place: Place, line: Line): Promise<End> {
+  const token = await api.token().catch((error: unknown) => {
+    if (error instanceof ConnectError && error.status !== 401) return undefined;
+    throw error;
+  });
+  if (token === undefined) return { kind: "lost" };
+  const query = new URLSearchParams({
+    ...(place.session === undefined ? {} : { session_id: place.session }),
+    ...(place.offset === undefined ? {} : { offset: String(place.offset) }),
+  });
+  const address = `${api.url.replace(/^http/, "ws")}/api/v1/ws/terminal/${environmentId}?${query}`;
+  const socket = new WebSocket(address, ["devpocket.v1.binary", `bearer.${token}`]);
+  socket.binaryType = "arraybuffer";
+  return new Promise((resolve) => {
+    let exitCode: number | undefined;
+    const send = (message: unknown) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+    };
+    const resize = () =>
+      send({ type: "resize", cols: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 });
+
+    function finish(end: End): void {
+      line.type = undefined;
+      process.stdout.off("resize", resize);
+      socket.onclose = null;
+      socket.close();
+      resolve(end);
+    }
+
+    function control(message: unknown): void {
+      switch (field(message, "type", "")) {
+        case "welcome": {
+          const session = field(message, "session_id", "");
+          if (session === "") return;
+          place.session = session;
+          place.offset = Number(field(message, "offset", "0"));
+          process.stdout.write(field(message, "restore", ""));
+          resize();
+          return;
+        }
+        case "gap":
+          place.offset = Number(field(message, "offset", "0"));
+          process.stdout.write(field(message, "restore", ""));
+          return;
+        case "exit":
+          exitCode = Number(field(message, "code", "0"));
+          return;
+        case "status_update":
+        case "info":
+          say(field(message, "message", "") || field(message, "status", ""));
+          return;
+        case "error":
+          say(field(message, "message", ""));
+      }
+    }
+
+    void line.left.then(() => finish({ kind: "left" }));
+    socket.onopen = () => {
+      line.type = (bytes) => {
+        if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
+      };
+      process.stdout.on("resize", resize);
+    };
+    socket.onmessage = ({ data }) => {
+      if (typeof data === "string") return control(JSON.parse(data));
+      const bytes = new Uint8Array(data);
+      const offset = (place.offset ?? 0) + bytes.length;
+      place.offset = offset;
+      process.stdout.write(bytes, () => send({ type: "ack", offset }));
+    };
+    socket.onclose = ({ code }) => {
+      if (exitCode !== undefined || code === 1000) finish({ kind: "ended", code: exitCode ?? 0 });
+      else if (code === 1008) finish({ kind: "ended", code: 1 });
+      else finish({ kind: "lost" });
+    };
+  });
+}
+
+/** The terminal may be raw: a line begins where it is told to. */
+function say(text: string): void {
+  process.stderr.write(`${text}\r\n`);
+}

@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { TestServer } from "./harness.ts";
+import { until } from "./until.ts";
+
+const MAIN = join(import.meta.dir, "../src/main.ts");
+const PROMPT = ":\x1b[01;34m/workspace\x1b[00m$ ";
+const CTRL_RIGHT_BRACKET = "\x1d";
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await TestServer.start();
+});
+afterAll(() => server.stop());
+
+/** `devpocket connect` in a terminal of its own. */
+class Person {
+  text = "";
+  readonly #process: Bun.Subprocess;
+
+  constructor(args: string[]) {
+    const decoder = new TextDecoder();
+    this.#process = Bun.spawn(["bun", MAIN, "connect", ...args], {
+      env: { PATH: Bun.env.PATH ?? "", TERM: "xterm-256color" },
+      terminal: {
+        cols: 100,
+        rows: 30,
+        data: (_terminal, bytes) => {
+          this.text += decoder.decode(bytes, { stream: true });
+        },
+      },
+    });
+  }
+
+  type(text: string): void {
+    this.#process.terminal?.write(text);
+  }
+
+  async sees(text: string): Promise<void> {
+    await until(() => this.text.includes(text), {
+      timeoutMs: 20_000,
+      message: () => `${JSON.stringify(text)} is not in ${JSON.stringify(this.text)}`,
+    });
+  }
+
+  async signsIn(password: string = TestServer.adminPassword): Promise<void> {
+    await this.sees("Password: ");
+    this.type(`${password}\r`);
+  }
+
+  get exited(): Promise<number> {
+    return this.#process.exited;
+  }
+}
+
+describe("connect", () => {
+  test("makes an environment, is its terminal, and comes back to the shell that was left", async () => {
+    const first = new Person(["--url", server.url, "--user", "admin"]);
+    await first.signsIn();
+    await first.sees(PROMPT);
+    first.type("stty size; export KEPT=still\r");
+    await first.sees("30 100");
+    first.type("sleep 1000\r\x03");
+    await first.sees("^C");
+    first.type(CTRL_RIGHT_BRACKET);
+    expect(await first.exited).toBe(0);
+    expect(first.text).not.toContain(TestServer.adminPassword);
+
+    const second = new Person(["--url", server.url, "--user", "admin"]);
+    await second.signsIn();
+    await second.sees("30 100");
+    second.type("echo $KEPT here; exit 7\r");
+    await second.sees("still here");
+    expect(await second.exited).toBe(7);
+  }, 60_000);
+
+  test("can be left while the server is away", async () => {
+    const other = await TestServer.start();
+    const person = new Person(["--url", other.url, "--user", "admin"]);
+    await person.signsIn();
+    await person.sees(PROMPT);
+    await other.stop();
+    await person.sees("connection lost");
+    person.type(CTRL_RIGHT_BRACKET);
+    expect(await person.exited).toBe(0);
+  }, 60_000);
+
+  test("says in one line what was refused", async () => {
+    const person = new Person(["--url", server.url, "--user", "admin"]);
+    await person.signsIn("not the password");
+    expect(await person.exited).toBe(1);
+    expect(person.text).toEndWith("devpocket: Incorrect username or password\r\n");
+  });
+
+  test.each([
+    { typed: "\x03", what: "Ctrl-C" },
+    { typed: "\x04", what: "the end of the input" },
+  ])("ends at the prompt with $what", async ({ typed }) => {
+    const person = new Person(["--url", server.url]);
+    await person.sees("Username: ");
+    person.type(typed);
+    expect(await person.exited).toBe(1);
+  });
+
+  test("needs an answer where nobody sits at the terminal", async () => {
+    const run = Bun.spawn(["bun", MAIN, "connect", "--url", server.url], { stdin: "ignore", stderr: "pipe" });
+    expect(await run.exited).toBe(1);
+    expect(await new Response(run.stderr).text()).toContain('no answer to "Username:"');
+  });
+});
