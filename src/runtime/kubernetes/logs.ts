@@ -120,12 +120,14 @@ class LogReader {
   /** `again`: there may be something to take; `wait`: not before a ring; `end`: nothing will come. */
   async advance(): Promise<"again" | "wait" | "end"> {
     const reading = this.#reading;
-    if (reading && !reading.log.ended()) return "wait";
+    const ended = reading?.log.ended() ?? false;
+    if (reading && !ended && !reading.run.over) return "wait";
+    const sight = await this.#context.looking.look(this.#ref);
+    if (reading && !ended && !isSuperseded(reading.run, sight.pods)) return "wait";
     if (reading) {
       this.#close();
-      if (reading.run.over) this.#finished.add(keyOf(reading.run));
+      if (reading.run.over && ended) this.#finished.add(keyOf(reading.run));
     }
-    const sight = await this.#context.looking.look(this.#ref);
     this.#learnGeneration(sight);
     const run = runsOf(sight.pods).find((one) => !this.#isPast(one));
     if (run) return (await this.#open(run)) ? "again" : "wait";
@@ -243,6 +245,16 @@ class LogReader {
 
 function keyOf({ pod, restartCount }: Run): string {
   return `${pod.metadata.uid}/${restartCount}`;
+}
+
+/**
+ * The log of a run that is over ends at once. One that does not is that of the next run, which kubelet had
+ * begun before the cluster knew of it.
+ */
+function isSuperseded({ pod, restartCount, previous }: Run, pods: Pod[]): boolean {
+  const now = pods.find(({ metadata }) => metadata.uid === pod.metadata.uid);
+  const status = now?.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
+  return !previous && (status?.restartCount ?? 0) > restartCount;
 }
 
 /** The runs whose logs the cluster still has, in order. */
