@@ -111,6 +111,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
   const sockets = createSockets({
     config,
     guard,
+    sessionLives: (id) => sessions.findActor(id) !== undefined,
     environments,
     logStore,
     runtimeOf: fleet.runtimes.of,

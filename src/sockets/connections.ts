@@ -17,12 +17,15 @@ export interface Member {
 
 interface ConnectionsOptions {
   perUser: number;
+  /** Whether a sign-in session lives; another process, such as the command line's, may have ended it. */
+  sessionLives?(sessionId: string): boolean;
   now?: () => number;
 }
 
 /** All open WebSockets: how many there may be, which still live, and which end with what. */
 export class Connections {
   readonly #perUser: number;
+  readonly #sessionLives: (sessionId: string) => boolean;
   readonly #now: () => number;
   /** With the time of the last ping. */
   readonly #members = new Map<Member, { pingedAt: number }>();
@@ -32,8 +35,9 @@ export class Connections {
   #timer: Timer | undefined;
   #shutDown = false;
 
-  constructor({ perUser, now = Date.now }: ConnectionsOptions) {
+  constructor({ perUser, sessionLives = () => true, now = Date.now }: ConnectionsOptions) {
     this.#perUser = perUser;
+    this.#sessionLives = sessionLives;
     this.#now = now;
   }
 
@@ -97,15 +101,24 @@ export class Connections {
     for (const member of [...this.#members.keys()]) member.end(CLOSE.goingAway, "Server is shutting down");
   }
 
-  /** Pings what is due and ends what is dead; called by the timer. */
+  /** Pings what is due and ends what is dead or signed out; called by the timer. */
   sweep(): void {
     const now = this.#now();
+    /** Sessions that were looked up; those of one user's connections are mostly the same. */
+    const seen = new Map<string, boolean>();
+    const isSignedOut = ({ actor }: Member): boolean => {
+      if (actor === null) return false;
+      const lives = seen.get(actor.sessionId) ?? this.#sessionLives(actor.sessionId);
+      seen.set(actor.sessionId, lives);
+      return !lives;
+    };
     for (const [member, state] of [...this.#members]) {
       if (now - member.lastHeardAt >= SOCKET_LIMITS.silenceMs) {
         member.terminate();
       } else if (now - state.pingedAt >= SOCKET_LIMITS.pingEveryMs) {
         state.pingedAt = now;
-        member.ping();
+        if (isSignedOut(member)) member.end(CLOSE.policy, "Session ended");
+        else member.ping();
       }
     }
   }

@@ -26,6 +26,8 @@ const ENDS_TERMINALS: ReadonlySet<EnvironmentStatus> = new Set([
 interface SocketsOptions {
   config: Pick<Config, "sockets" | "corsOrigins" | "publicUrl">;
   guard: Guard;
+  /** Whether a sign-in session has neither ended nor expired. */
+  sessionLives(sessionId: string): boolean;
   environments: Environments;
   logStore: LogStore;
   runtimeOf(clusterId: string): Runtime;
@@ -49,7 +51,10 @@ export interface Sockets {
 /** Puts the room together: connections, terminals, and what both are told of environments. */
 export function createSockets(options: SocketsOptions): Sockets {
   const { config, guard, environments, log, now } = options;
-  const connections = new Connections({ perUser: config.sockets.connectionsPerUser });
+  const connections = new Connections({
+    perUser: config.sockets.connectionsPerUser,
+    sessionLives: options.sessionLives,
+  });
   const tickets = new Tickets({ now });
   const hub = new TerminalHub({
     open(environmentId, terminal) {

@@ -254,6 +254,36 @@ describe("ten connections of one user", () => {
 });
 
 describe("keepalive", () => {
+  test("closes what belongs to a sign-in session that another process has ended", async () => {
+    let skew = 0;
+    const asked: string[] = [];
+    const connections = new Connections({
+      perUser: 10,
+      now: () => Date.now() + skew,
+      sessionLives(id) {
+        asked.push(id);
+        return id !== "session-of-ada";
+      },
+    });
+    await using server = serveEndpoint(echo, { connections });
+    const anonymous = new Client(server.url);
+    const [ada, adaToo, bob] = ["ada", "ada", "bob"].map(
+      (user) => new Client(`${server.url}?token=token-${user}`),
+    );
+    await Promise.all([ada, adaToo, bob].map((client) => client?.next("welcome")));
+    await until(() => connections.size === 4);
+    connections.sweep();
+    expect(asked).toEqual([]);
+    skew = 31_000;
+    connections.sweep();
+    expect(await ada?.end()).toEqual({ code: 1008, reason: "Session ended" });
+    expect(await adaToo?.end()).toEqual({ code: 1008, reason: "Session ended" });
+    expect(asked.toSorted()).toEqual(["session-of-ada", "session-of-bob"]);
+    bob?.send({ type: "ping" });
+    await bob?.next("pong");
+    expect(anonymous.closed).toBeNull();
+  });
+
   test("pings after 30 s and ends what has been silent for 90 s", () => {
     let now = 0;
     const connections = new Connections({ perUser: 10, now: () => now });
