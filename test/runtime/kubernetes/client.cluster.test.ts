@@ -1,8 +1,9 @@
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { AuthorizationV1Api, KubeConfig, VersionApi } from "@kubernetes/client-node";
 import { createKubeClient } from "../../../src/runtime/kubernetes/client.ts";
 import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
 import { RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
+import { onCluster } from "../../on-cluster.ts";
 
 function kubeConfig(change: (config: KubeConfig) => KubeConfig = (config) => config): KubeConfig {
   const config = new KubeConfig();
@@ -23,7 +24,7 @@ function withServer(config: KubeConfig, change: { server?: string; caData?: stri
 
 const client = (config: KubeConfig) => createKubeClient(connectionOf(config));
 
-describe.if(Boolean(process.env.KUBECONFIG))("the client of a real API server", () => {
+onCluster("the client of a real API server", () => {
   test("has the library's typed clients", async () => {
     const kube = client(kubeConfig());
     expect((await kube.api(VersionApi).getCode()).gitVersion).toStartWith("v");

@@ -1,8 +1,8 @@
-import { describe } from "bun:test";
+import { onCluster } from "../../on-cluster.ts";
 import { runtimeContract } from "../../runtime-contract.ts";
 import { openCluster } from "./cluster.ts";
 
-describe.if(Boolean(process.env.KUBECONFIG))("on a real cluster", () => {
+onCluster("on a real cluster", () => {
   runtimeContract(
     "the Kubernetes runtime",
     async () => {

@@ -1,5 +1,6 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { type EnvironmentSpec, type LogLine, RuntimeRejected } from "../../../src/runtime/runtime.ts";
+import { onCluster } from "../../on-cluster.ts";
 import { until } from "../../until.ts";
 import { type Cluster, openCluster, untilPhase } from "./cluster.ts";
 
@@ -7,7 +8,7 @@ const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 const TIMEOUT_MS = 150_000;
 
-describe.if(Boolean(process.env.KUBECONFIG))("what goes wrong is told in words:", () => {
+onCluster("what goes wrong is told in words:", () => {
   const cluster: Cluster = openCluster();
   const { runtime } = cluster;
   afterAll(() => cluster.close(), TIMEOUT_MS);

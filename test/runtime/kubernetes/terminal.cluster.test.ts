@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import {
   type EnvironmentSpec,
@@ -6,6 +6,7 @@ import {
   type Pty,
   RuntimeRejected,
 } from "../../../src/runtime/runtime.ts";
+import { onCluster } from "../../on-cluster.ts";
 import { until } from "../../until.ts";
 import { type Cluster, openCluster, untilPhase } from "./cluster.ts";
 
@@ -20,7 +21,7 @@ interface Opened {
   exit: Promise<number | null>;
 }
 
-describe.if(Boolean(process.env.KUBECONFIG))("a terminal in a pod", () => {
+onCluster("a terminal in a pod", () => {
   const cluster: Cluster = openCluster();
   const { runtime } = cluster;
   let spec: EnvironmentSpec;
