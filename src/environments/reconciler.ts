@@ -103,7 +103,13 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   }
 
   function situation(row: Environment): Situation {
-    return { ...row, peersEnding: rows.peersEnding(row) };
+    return {
+      ...row,
+      // A look at all of the user's environments, which few steps ask for.
+      get peersEnding() {
+        return rows.peersEnding(row);
+      },
+    };
   }
 
   /** Writes what `step` says; undefined when a verb or another write came first. */
