@@ -13,7 +13,7 @@ import type { FindTemplate } from "../templates/templates.ts";
 import { checkVerified, createEnvironment } from "./create.ts";
 import type { StatusFeed } from "./feed.ts";
 import type { Deadlines, Verb } from "./lifecycle.ts";
-import { type Environment, type EnvironmentRows, filterEnvironments } from "./rows.ts";
+import { type Environment, type EnvironmentPage, type EnvironmentRows, filterEnvironments } from "./rows.ts";
 import {
   CreateBody,
   EnvironmentObject,
@@ -180,7 +180,7 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
       const { limit, offset, status, template_id } = c.req.valid("query");
       const userId = c.get("actor").userId;
       const page = { limit, offset };
-      const found = (): { rows: Environment[]; total: number } => {
+      const found = (): EnvironmentPage => {
         if (status === undefined && template_id === undefined) return rows.living(userId, page);
         const template = template_id === undefined ? undefined : options.findTemplate(template_id, "admin");
         if (status === "deleting" || (template_id !== undefined && !template)) return { rows: [], total: 0 };

@@ -7,6 +7,39 @@ import { parseLimits, userQuota } from "./plans.ts";
 
 export type Environment = typeof environments.$inferSelect;
 
+/** What clients see of an environment: lists read no more, for every value of every row costs. */
+const SHOWN = {
+  id: environments.id,
+  clusterId: environments.clusterId,
+  templateId: environments.templateId,
+  name: environments.name,
+  description: environments.description,
+  templateDisplayName: environments.templateDisplayName,
+  dockerImage: environments.dockerImage,
+  port: environments.port,
+  resources: environments.resources,
+  variables: environments.variables,
+  status: environments.status,
+  statusMessage: environments.statusMessage,
+  progress: environments.progress,
+  installationCompleted: environments.installationCompleted,
+  restartRequired: environments.restartRequired,
+  startedAt: environments.startedAt,
+  lastActivity: environments.lastActivity,
+  cpuUsage: environments.cpuUsage,
+  memoryUsage: environments.memoryUsage,
+  storageUsage: environments.storageUsage,
+  createdAt: environments.createdAt,
+  updatedAt: environments.updatedAt,
+};
+export type ShownEnvironment = Pick<Environment, keyof typeof SHOWN>;
+
+/** A page of a list, and how long the whole is. */
+export interface EnvironmentPage {
+  rows: ShownEnvironment[];
+  total: number;
+}
+
 export function refOf(row: Environment): EnvironmentRef {
   return { environmentId: row.id, userId: row.userId };
 }
@@ -37,7 +70,7 @@ export function environmentRows(db: Db) {
   );
   const livingPage = lazily(() =>
     db
-      .select()
+      .select(SHOWN)
       .from(environments)
       .where(living)
       .orderBy(desc(environments.id))
@@ -97,7 +130,7 @@ export function environmentRows(db: Db) {
     byId: (id: string): Environment | undefined => byId().get({ id }),
     owned: (id: string, userId: string): Environment | undefined => owned().get({ id, userId }),
     /** The default list: everything that is not terminated, newest first. */
-    living(userId: string, page: { limit: number; offset: number }): { rows: Environment[]; total: number } {
+    living(userId: string, page: { limit: number; offset: number }): EnvironmentPage {
       const rows = livingPage().all({ userId, ...page });
       const all = page.offset === 0 && rows.length < page.limit;
       return { rows, total: all ? rows.length : (livingCount().get({ userId })?.n ?? 0) };
@@ -146,7 +179,7 @@ export function filterEnvironments(
   db: DbOrTx,
   filter: { userId: string; status?: EnvironmentStatus; templateId?: string },
   page: { limit: number; offset: number },
-): { rows: Environment[]; total: number } {
+): EnvironmentPage {
   const where = and(
     eq(environments.userId, filter.userId),
     filter.status ? eq(environments.status, filter.status) : ne(environments.status, "terminated"),
@@ -154,7 +187,7 @@ export function filterEnvironments(
   );
   return {
     rows: db
-      .select()
+      .select(SHOWN)
       .from(environments)
       .where(where)
       .orderBy(desc(environments.id))

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { ENVIRONMENT_STATUSES } from "../db/schema.ts";
 import { ResourcesBody, Variables } from "../templates/schemas.ts";
-import type { Environment } from "./rows.ts";
+import type { ShownEnvironment } from "./rows.ts";
 
 const NAME = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 
@@ -113,7 +113,7 @@ function iso(ms: number): string {
 }
 
 /** The one shape in which clients see an environment. */
-export function environmentObject(row: Environment): z.infer<typeof EnvironmentObject> {
+export function environmentObject(row: ShownEnvironment): z.infer<typeof EnvironmentObject> {
   const idle = row.status !== "running" && row.startedAt === null;
   return {
     id: row.id,
