@@ -1,5 +1,5 @@
 import { Database } from "bun:sqlite";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createApp } from "./app.ts";
@@ -63,7 +63,10 @@ async function withAccounts(
   }
 }
 
-/** `VACUUM INTO` reads one snapshot, whatever a running server writes meanwhile. */
+/**
+ * `VACUUM INTO` reads one snapshot, whatever a running server writes meanwhile. The copy is its owner's only:
+ * it holds what the database holds.
+ */
 export function backup(config: Config, file: string): number {
   if (!existsSync(databaseFile(config))) {
     throw new ConfigError(
@@ -74,10 +77,14 @@ export function backup(config: Config, file: string): number {
     console.error(`devpocket: ${file} exists; a backup never overwrites`);
     return 2;
   }
+  closeSync(openSync(file, "wx", 0o600));
   const database = new Database(databaseFile(config), { readwrite: true });
   try {
     database.run("PRAGMA busy_timeout = 5000");
     database.run("VACUUM INTO ?", [file]);
+  } catch (error) {
+    rmSync(file, { force: true });
+    throw error;
   } finally {
     database.close();
   }

@@ -1,5 +1,5 @@
 import { Database } from "bun:sqlite";
-import { accessSync, chmodSync, constants, mkdirSync } from "node:fs";
+import { accessSync, chmodSync, closeSync, constants, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, ConfigError } from "./config.ts";
 import { type OpenDatabase, openDatabase } from "./db/open.ts";
@@ -44,9 +44,11 @@ export function openData(config: Config): Data {
       .map((key) => key.toString("base64"))
       .join("");
   const encryptionKeys = config.encryptionKeys ?? keys(encryptionKeyFile(config));
-  const database = openDatabase(databaseFile(config));
-  // The folder may have been there, with a mode of its own; the files of the WAL take the database's.
-  chmodSync(databaseFile(config), 0o600);
+  const file = databaseFile(config);
+  // The folder may have been there, open to others. The files of the WAL take the database's mode.
+  closeSync(openSync(file, "a", 0o600));
+  chmodSync(file, 0o600);
+  const database = openDatabase(file);
   return { ...database, keysMade, jwtSecret, encryptionKeys };
 }
 

@@ -84,7 +84,13 @@ describe("a first start", () => {
       environment: { ADMIN_PASSWORD: "", LOCAL_RUNTIME: "off" },
     });
     const [, password = ""] = await first.output.line(/password (\S+) \(shown this once\)/);
-    for (const file of ["devpocket.db", "keys/jwt", "keys/encryption"]) {
+    for (const file of [
+      "devpocket.db",
+      "devpocket.db-wal",
+      "devpocket.db-shm",
+      "keys/jwt",
+      "keys/encryption",
+    ]) {
       expect(statSync(join(dataDir, file)).mode & 0o777).toBe(0o600);
     }
     const client = await first.signedIn("admin", password);
@@ -177,6 +183,7 @@ describe("beside a running server", () => {
     const here = { DATA_DIR: server.dataDir };
     const file = join(folder, "backup.db");
     expect((await devpocket(["backup", file], here)).code).toBe(0);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
     const copy = new Database(file, { readonly: true });
     expect(copy.query("select username from users").all()).toEqual([{ username: "admin" }]);
     expect(copy.query("pragma integrity_check").get()).toEqual({ integrity_check: "ok" });
