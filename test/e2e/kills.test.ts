@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import { type TestClient, TestServer, temporaryFolder } from "../harness.ts";
 import { until } from "../until.ts";
+import { filesIn, processesWith } from "./leftovers.ts";
 
 /** Where in an environment's life the server is killed, and what its owner wants then. */
 const MOMENTS = [
@@ -47,14 +47,14 @@ for (const moment of MOMENTS) {
       };
       await until(settled, { timeoutMs: 20_000, message: `${id} did not become ${moment.wanted}` });
       if (moment.wanted === "terminated") {
-        await until(() => !foldersOf(dataDir).some((path) => path.includes(id)), { timeoutMs: 20_000 });
-        await until(() => processesOf(id).length === 0, { timeoutMs: 20_000 });
+        await until(() => !filesIn(dataDir).some((path) => path.includes(id)), { timeoutMs: 20_000 });
+        await until(() => processesWith(id).length === 0, { timeoutMs: 20_000 });
       } else if (moment.wanted === "stopped") {
-        await until(() => processesOf(id).length === 0, { timeoutMs: 20_000 });
+        await until(() => processesWith(id).length === 0, { timeoutMs: 20_000 });
       }
       await after.delete(`/api/v1/environments/${id}`, 204, { Prefer: "wait=20" });
-      expect(foldersOf(dataDir).filter((path) => path.includes(id))).toEqual([]);
-      expect(processesOf(id)).toEqual([]);
+      expect(filesIn(dataDir).filter((path) => path.includes(id))).toEqual([]);
+      expect(processesWith(id)).toEqual([]);
     } finally {
       await second.stop();
       rmSync(dataDir, { recursive: true, force: true });
@@ -79,25 +79,4 @@ async function bringTo(client: TestClient, { verb, status }: Moment): Promise<st
   else await client.post(`/api/v1/environments/${id}/${verb}`);
   if (status === "stopped") await reach("stopped");
   return id;
-}
-
-/** Every folder and file below the data folder, by path. */
-function foldersOf(dataDir: string): string[] {
-  return existsSync(dataDir) ? readdirSync(dataDir, { recursive: true }).map(String) : [];
-}
-
-/** Processes of an environment: the sandbox names its id on its command line, processes have it around them. */
-function processesOf(id: string): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return ["cmdline", "environ"].some((file) =>
-          readFileSync(join("/proc", pid, file), "latin1").includes(id),
-        );
-      } catch {
-        return false;
-      }
-    })
-    .map(Number);
 }

@@ -1,0 +1,18 @@
+import { describe, test } from "bun:test";
+import { fuzzLifecycle } from "./lifecycle-fuzz.ts";
+
+/** The same figure again gives the same requests; their timing is the machine's. */
+const SEED = Number(process.env.DEVPOCKET_FUZZ_SEED ?? Date.now() % 1_000_000);
+
+describe.if(process.env.DEVPOCKET_TEST_FULL === "1")(`hundreds of kills, seed ${SEED}`, () => {
+  test.each([
+    { sandbox: true, kills: 200 },
+    { sandbox: false, kills: 200 },
+  ])(
+    "leave every environment where it was wanted, sandboxed: $sandbox",
+    async ({ sandbox, kills }) => {
+      await fuzzLifecycle({ seed: SEED, kills, sandbox });
+    },
+    600_000,
+  );
+});
