@@ -14,6 +14,8 @@ const CONCURRENCY = 16;
 /** Everything unfinished or running is looked at this often, whatever the watches have lost. */
 const RESYNC_MS = 60_000;
 const RETRY: Backoff = { baseMs: 500, maxMs: 30_000 };
+/** Until the next try when not even the attempt could be written down: the disk is full, for one. */
+const UNWRITABLE_RETRY_MS = 2000;
 
 export interface ReconcilerOptions {
   db: Db;
@@ -65,6 +67,15 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   let started = false;
 
   async function look(id: string): Promise<void> {
+    try {
+      await lookOnce(id);
+    } catch (error) {
+      log.error("reconciling failed, nothing can be written", { environment_id: id, error });
+      queue.addAfter(id, UNWRITABLE_RETRY_MS);
+    }
+  }
+
+  async function lookOnce(id: string): Promise<void> {
     const row = rows.byId(id);
     if (!row || row.tornDownAt !== null) return;
     try {

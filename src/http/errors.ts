@@ -69,6 +69,7 @@ export function answerError(log: Logger) {
       path: c.req.path,
       stack: error.stack || String(error),
     });
+    if (isDiskFull(error)) return errorResponse(c, new AppError("unavailable", "The server's disk is full"));
     return c.json(body(c, new AppError("unavailable", "Internal server error")), 500);
   };
 }
@@ -96,6 +97,12 @@ function body(c: Context<HttpEnv>, error: AppError): z.infer<typeof ErrorBody> {
 /** Every refusal for being too much says when to come back, one without a clock of its own within a minute. */
 function retryAfterSeconds({ code, retryAfterSeconds }: AppError): number | undefined {
   return retryAfterSeconds ?? (code === "rate_limited" ? 60 : undefined);
+}
+
+/** SQLite's own code, on the error or on what a query's error was caused by. */
+function isDiskFull(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return ("code" in error && error.code === "SQLITE_FULL") || isDiskFull(error.cause);
 }
 
 /** Hono's validators throw an exception of their own for a body that they can't read. */

@@ -93,6 +93,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
   const feed = new StatusFeed();
   const changes: StatusChange[] = [];
   const notes: string[] = [];
+  const logged: string[] = [];
   feed.watchAll((change) => changes.push(change));
   const options: ReconcilerOptions = {
     db,
@@ -100,7 +101,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     runtimeOf: () => world,
     deadlines: DEADLINES,
     feed,
-    log: createLogger({ format: "text", level: "error", write: () => {} }),
+    log: createLogger({ format: "text", level: "error", write: (line) => logged.push(line) }),
     now: () => clock.at,
     logSystem: (_row, { message }) => notes.push(message),
     collectLogs: () => {},
@@ -127,6 +128,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     clock,
     changes,
     notes,
+    logged,
     row,
     now,
     look: () => reconciler.wake(row.id),
@@ -165,6 +167,16 @@ describe("an environment that is wanted running", () => {
       deadlineAt: null,
       startedAt: 1,
     });
+  });
+
+  test("goes on by itself once its database can be written to again", async () => {
+    const env = life();
+    database.sqlite.run("PRAGMA query_only = ON");
+    reconciler.wake(env.row.id);
+    await until(() => env.logged.some((line) => line.includes("nothing can be written")));
+    expect(env.now().status).toBe("creating");
+    database.sqlite.run("PRAGMA query_only = OFF");
+    await until(() => env.now().status === "provisioning");
   });
 
   test("shows each step of its installation, and progress that never runs backwards", async () => {

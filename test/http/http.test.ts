@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { z } from "zod";
@@ -65,6 +66,21 @@ describe("what no route takes", () => {
     expect(response.status).toBe(204);
     expect(response.headers.get("allow")).toBe("POST, PUT, OPTIONS");
     expect(response.headers.get("access-control-allow-origin")).toBeNull();
+  });
+
+  test("a full disk is 503, and says so", async () => {
+    const router = newRouter();
+    router.post("/fills", (c) => {
+      const database = new Database(":memory:");
+      database.run("PRAGMA max_page_count = 2");
+      database.run("CREATE TABLE t (x)");
+      database.run("INSERT INTO t VALUES (zeroblob(100000))");
+      return c.body(null, 204);
+    });
+    await using server = serve({ routers: [router] });
+    const response = await fetch(`${server.url}/fills`, { method: "POST" });
+    expect(response.status).toBe(503);
+    expect(await errorOf(response)).toMatchObject({ detail: "The server's disk is full" });
   });
 
   test.each(["/broken", "/broken-otherwise"])(
