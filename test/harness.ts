@@ -202,8 +202,12 @@ export class TestSocket {
     };
   }
 
-  static async open(url: string, protocols: string[] = []): Promise<TestSocket> {
-    const socket = new WebSocket(url.replace(/^http/, "ws"), protocols);
+  static async open(
+    url: string,
+    protocols: string[] = [],
+    headers: Record<string, string> = {},
+  ): Promise<TestSocket> {
+    const socket = new WebSocket(url.replace(/^http/, "ws"), { protocols, headers });
     const client = new TestSocket(socket);
     await new Promise<void>((resolve, reject) => {
       socket.onopen = () => resolve();

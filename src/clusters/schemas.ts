@@ -69,7 +69,10 @@ export const ClusterBody = z
     description: z.string().nullable(),
     provider: z.string().openapi({ example: "ovh" }),
     region: z.string().openapi({ example: "GRA7" }),
-    kubeconfig: z.literal(ENCRYPTED).nullable().openapi({ description: "Null: the local cluster has none" }),
+    kubeconfig: z
+      .literal(ENCRYPTED)
+      .nullable()
+      .openapi({ enum: [ENCRYPTED, null], description: "Null: the local cluster has none" }),
     status: z.enum(CLUSTER_STATUSES).openapi({ description: "Only active ones take new environments" }),
     node_count: z.int().nullable().openapi({ description: "As last seen; null: never seen", example: 3 }),
     capacity: z
