@@ -6,7 +6,10 @@
 
 FROM node:22-slim AS build
 WORKDIR /src
-COPY . .
+# By name: a data folder or installed packages of the host have no business in here.
+COPY package.json bun.lock bunfig.toml tsconfig.json ./
+COPY migrations migrations
+COPY src src
 RUN npx -y bun@1.4.5 run build
 
 FROM debian:12-slim

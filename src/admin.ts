@@ -2,6 +2,7 @@ import { Database } from "bun:sqlite";
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { localUrl } from "./address.ts";
 import { createApp } from "./app.ts";
 import { SYSTEM_ACTOR } from "./audit/audit.ts";
 import {
@@ -136,8 +137,8 @@ export function rotateKey(config: Config): number {
 }
 
 /** Asks the server on this machine; says what it answered unless it is ready. */
-export async function health({ port, tls }: Config): Promise<number> {
-  const url = `${tls ? "https" : "http"}://127.0.0.1:${port}/health/ready`;
+export async function health(config: Config): Promise<number> {
+  const url = `${localUrl(config)}/health/ready`;
   try {
     // The certificate is for the public name, not for this address.
     const answer = await fetch(url, {

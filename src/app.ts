@@ -1,4 +1,5 @@
 import { statSync } from "node:fs";
+import { localUrl } from "./address.ts";
 import { SYSTEM_ACTOR } from "./audit/audit.ts";
 import { createAccounts } from "./auth/accounts.ts";
 import { ensureFirstAdmin, type GivenPassword } from "./auth/administrators.ts";
@@ -244,6 +245,6 @@ function isolationNote({ isolation }: LocalRuntime): string {
 }
 
 /** Where links in messages lead to. */
-function baseUrl({ publicUrl, host, port, tls }: Config): string {
-  return publicUrl ? publicUrl.href.replace(/\/$/, "") : `${tls ? "https" : "http"}://${host}:${port}`;
+function baseUrl(config: Config): string {
+  return config.publicUrl?.href.replace(/\/$/, "") ?? localUrl(config);
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bun
 import { parseArgs } from "node:util";
+import { DEFAULT_URL } from "./address.ts";
 import { ConfigError, configHelp, loadConfig } from "./config.ts";
 import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
@@ -57,12 +58,12 @@ const COMMANDS: Record<string, Command> = {
   connect: {
     usage: "connect [ENVIRONMENT]",
     summary: "a shell in an environment, made from the shell template when there is none",
-    help: "Options:\n  --url URL            the server (http://127.0.0.1:8000)\n  --user NAME          username or email\n  --template TEMPLATE  for a new environment (shell)",
+    help: `Options:\n  --url URL            the server (${DEFAULT_URL})\n  --user NAME          username or email\n  --template TEMPLATE  for a new environment (shell)`,
     arguments: ["[ENVIRONMENT]"],
     options: ["url", "user", "template"],
     run: async ([name = "my-first"], { url, user, template }) =>
       (await import("./connect.ts")).connect({
-        url: (url ?? "http://127.0.0.1:8000").replace(/\/+$/, ""),
+        url: (url ?? DEFAULT_URL).replace(/\/+$/, ""),
         user,
         name,
         template: template ?? "shell",

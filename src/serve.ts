@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { DEFAULT_URL, localUrl } from "./address.ts";
 import { type App, createApp } from "./app.ts";
 import type { GivenPassword } from "./auth/administrators.ts";
 import { type Config, ConfigError } from "./config.ts";
@@ -27,7 +28,7 @@ export async function serve(config: Config): Promise<number> {
   // The binary begins with a compiler that waits (--compile-jit-policy): what a start runs once is not worth it.
   Bun.unsafe.setJITPolicy(1);
   // stderr carries the log; this is for the person who has started it.
-  console.log(welcome(server.url.origin, config, admin));
+  console.log(welcome(server, config, admin));
   for (const line of app.notes()) log.info(line);
 
   const signal = await stop;
@@ -98,9 +99,9 @@ function ignoresHangup(): boolean {
   }
 }
 
-function welcome(origin: string, config: Config, admin: GivenPassword | null): string {
-  const base = config.publicUrl?.origin ?? origin;
-  const local = config.port === 8000 ? "" : ` --url ${origin}`;
+function welcome(server: Bun.Server<SocketHandlers>, config: Config, admin: GivenPassword | null): string {
+  const base = config.publicUrl?.origin ?? localUrl({ ...config, port: server.port ?? config.port });
+  const url = base === DEFAULT_URL ? "" : ` --url ${base}`;
   const secret = admin?.generatedPassword
     ? [
         "",
@@ -108,11 +109,11 @@ function welcome(origin: string, config: Config, admin: GivenPassword | null): s
       ]
     : [];
   return [
-    `DevPocket ${VERSION} listens on ${origin} (data in ${config.dataDir})`,
+    `DevPocket ${VERSION} listens on ${server.url.origin} (data in ${config.dataDir})`,
     ...secret,
     "",
     "  What next:",
-    `  1. ${program()} connect --user admin${local}: sign in, get an environment made and type in its terminal`,
+    `  1. ${program()} connect --user admin${url}: sign in, get an environment made and type in its terminal`,
     `  2. ${base}/docs: every call of the API, to be tried from the browser`,
     `  3. ${program()} serve --help: clusters, mail, HTTPS and the rest of the configuration`,
     "",

@@ -132,6 +132,17 @@ describe("a first start", () => {
     await server.stop();
   });
 
+  test.each([
+    { set: { HOST: "0.0.0.0" }, url: "http://127.0.0.1:" },
+    { set: { HOST: "::1" }, url: "http://[::1]:" },
+    { set: { PUBLIC_URL: "https://pocket.example.org" }, url: "https://pocket.example.org" },
+  ])("names an address that can be gone to: $set is $url", async ({ set, url }) => {
+    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off", ...set } });
+    const [line = ""] = await server.output.line(/connect --user admin.*/);
+    expect(line).toContain(`--url ${url}`);
+    await server.stop();
+  });
+
   test("leaves the data folder to a server that has it", async () => {
     const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
     const { code, err } = await devpocket(["serve"], { DATA_DIR: server.dataDir, PORT: "0" });
@@ -177,6 +188,17 @@ describe("beside a running server", () => {
     expect((await devpocket(["admin", "create", "second@example.org", "second"], here)).code).toBe(2);
     await server.stop();
   }, 30_000);
+
+  test.each(["127.0.0.1", "0.0.0.0", "::1"])(
+    "health asks the address %p that it listens on",
+    async (host) => {
+      const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off", HOST: host } });
+      const { port } = new URL(server.url);
+      expect(await devpocket(["health"], { HOST: host, PORT: port })).toMatchObject({ code: 0 });
+      await server.stop();
+      expect(await devpocket(["health"], { HOST: host, PORT: port })).toMatchObject({ code: 1 });
+    },
+  );
 
   test("backup writes a copy that is whole, and overwrites nothing", async () => {
     const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
