@@ -1,186 +1,143 @@
 /*
- * bun run bench:terminal: what our way from a PTY to a WebSocket client costs, side by side with reading the
- * PTY alone. The client is a process of its own; each figure is the median of alternating runs.
+ * bun run bench:terminal [--quick]: what our way from a PTY to a WebSocket client costs, side by side with
+ * reading the PTY alone, with ttyd (on the PATH, or BENCH_TTYD) and, where KUBECONFIG names a cluster, with
+ * its exec socket and kubectl. The server and the measuring client are processes of their own; what is
+ * compared is measured in turn, and the ratios are medians of those within a round.
  */
 
-import { serveTerminals } from "../sockets/terminal-server.ts";
-import { spawnPty } from "../terminal/ptys.ts";
+import { loadavg } from "node:os";
+import { parseArgs } from "node:util";
+import { measure, startClient } from "./terminal/client.ts";
+import { startOnCluster } from "./terminal/cluster.ts";
+import { median, medianRatio, percentile, table } from "./terminal/figures.ts";
+import type { Link } from "./terminal/links.ts";
+import { manyTerminals } from "./terminal/many.ts";
+import { startServer, startTtyd } from "./terminal/targets.ts";
 
-const MEGABYTES = Number(process.env.BENCH_MB ?? 200);
-const RUNS = 3;
-const KEYS = 1000;
-const FLOOD = `stty raw -echo; read go; head -c ${MEGABYTES}000000 /dev/zero | tr '\\0' 'x'; sleep 1000`;
-const FLOODED_BYTES = MEGABYTES * 1_000_000;
+const { quick } = parseArgs({ options: { quick: { type: "boolean", default: false } } }).values;
+const MEGABYTES = quick ? 50 : 200;
+const ROUNDS = quick ? 1 : 5;
+const KEYS = quick ? 200 : 1000;
 
-type Protocol = "JSON" | "binary";
+type Contestants = Map<string, Link>;
 
-function connect(url: string, protocol: Protocol): WebSocket {
-  const socket = new WebSocket(url, { protocols: protocol === "binary" ? ["devpocket.v1.binary"] : [] });
-  socket.binaryType = "arraybuffer";
-  return socket;
-}
-
-function typeInto(socket: WebSocket, protocol: Protocol, text: string): void {
-  socket.send(protocol === "binary" ? Buffer.from(text) : JSON.stringify({ type: "input", data: text }));
-}
-
-/** The client's side of a run, in its own process: prints its figures as JSON. */
-async function client(work: string, protocol: Protocol, url: string): Promise<void> {
-  const socket = connect(url, protocol);
-  const { promise: welcomed, resolve: welcome } = Promise.withResolvers<void>();
-  let bytes = 0;
-  let came = () => {};
-  socket.onmessage = ({ data }) => {
-    if (typeof data !== "string") {
-      bytes += data.byteLength;
-      socket.send(JSON.stringify({ type: "ack", offset: bytes }));
-    } else {
-      const message = JSON.parse(data);
-      if (message.type === "welcome") welcome();
-      if (message.type !== "output") return;
-      bytes = message.next_offset;
-    }
-    came();
-  };
-  await welcomed;
-  console.log(JSON.stringify(await (work === "flood" ? flood() : echo())));
-  process.exit();
-
-  async function flood(): Promise<number[]> {
-    await Bun.sleep(300);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    came = () => bytes >= FLOODED_BYTES && resolve();
-    const began = performance.now();
-    typeInto(socket, protocol, "\n");
-    await promise;
-    return [performance.now() - began];
+/** Figures of each contestant, one for each round. */
+async function inTurn<T>(
+  contestants: Contestants,
+  rounds: number,
+  measureOne: (link: Link) => Promise<T>,
+): Promise<Map<string, T[]>> {
+  const results = new Map<string, T[]>([...contestants.keys()].map((name) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, link] of contestants) results.get(name)?.push(await measureOne(link));
   }
-
-  async function echo(): Promise<number[]> {
-    await Bun.sleep(300);
-    const times: number[] = [];
-    for (let n = 0; n < KEYS; n++) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      came = resolve;
-      const began = performance.now();
-      typeInto(socket, protocol, "k");
-      await promise;
-      times.push(performance.now() - began);
-    }
-    return times;
-  }
+  return results;
 }
 
-async function runClient(work: string, protocol: Protocol, url: string): Promise<number[]> {
-  const child = Bun.spawn([process.execPath, import.meta.path, work, protocol, url], { stdout: "pipe" });
-  return JSON.parse(await child.stdout.text());
-}
-
-async function rawFlood(): Promise<number> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  let bytes = 0;
-  const pty = await spawnPty(
-    {
-      size: { cols: 80, rows: 24 },
-      onData: (data) => {
-        bytes += data.length;
-        if (bytes >= FLOODED_BYTES) resolve();
-      },
-      onExit: () => {},
-      onDrain: () => {},
-    },
-    ["sh", "-c", FLOOD],
-  );
-  await Bun.sleep(300);
-  const began = performance.now();
-  pty.write(Buffer.from("\n"));
-  await promise;
-  const took = performance.now() - began;
-  pty.kill();
-  return took;
-}
-
-async function rawEcho(): Promise<number[]> {
-  let came = () => {};
-  const pty = await spawnPty(
-    { size: { cols: 80, rows: 24 }, onData: () => came(), onExit: () => {}, onDrain: () => {} },
-    ["sh", "-c", "stty raw -echo; exec cat"],
-  );
-  await Bun.sleep(300);
-  const times: number[] = [];
-  for (let n = 0; n < KEYS; n++) {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    came = resolve;
-    const began = performance.now();
-    pty.write(Buffer.from("k"));
-    await promise;
-    times.push(performance.now() - began);
-  }
-  pty.kill();
-  return times;
-}
-
-async function ourFlood(protocol: Protocol): Promise<number> {
-  await using server = serveTerminals({ command: ["sh", "-c", FLOOD], messagesPerMinute: 0 });
-  const [took = Number.NaN] = await runClient("flood", protocol, server.url());
-  return took;
-}
-
-async function ourEcho(protocol: Protocol, besideFlood: boolean): Promise<number[]> {
-  let opened = 0;
-  await using server = serveTerminals({
-    open: (_id, options) =>
-      spawnPty(options, [
-        "sh",
-        "-c",
-        besideFlood && opened++ === 0 ? "exec yes" : "stty raw -echo; exec cat",
-      ]),
-    messagesPerMinute: 0,
+/** The first contestant is what the others are compared with. */
+async function throughput(title: string, contestants: Contestants): Promise<string> {
+  const bytes = MEGABYTES * 1_000_000;
+  const rates = await inTurn(contestants, ROUNDS, async (link) => {
+    const [took = Number.NaN] = await measure({ work: "flood", link, bytes });
+    return bytes / 1000 / took;
   });
-  if (besideFlood) {
-    const flooding = connect(server.url(), "JSON");
-    await new Promise((resolve) => flooding.addEventListener("message", resolve, { once: true }));
-    flooding.terminate();
-  }
-  return await runClient("echo", protocol, server.url());
+  const [base = []] = rates.values();
+  return table([
+    [`${MEGABYTES} MB to one client, ${title}`, "MB/s", "ratio"],
+    ...[...rates].map(([name, values]) => [
+      `  ${name}`,
+      median(values).toFixed(1),
+      medianRatio(values, base).toFixed(2),
+    ]),
+  ]);
 }
 
-function percentile(values: number[], part: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
+async function echo(title: string, contestants: Contestants, rounds = ROUNDS): Promise<string> {
+  return echoTable(
+    title,
+    await inTurn(contestants, rounds, (link) => measure({ work: "echo", link, keys: KEYS })),
+  );
 }
 
-async function main(): Promise<void> {
-  const floods: Record<string, number[]> = { "raw PTY": [], JSON: [], binary: [] };
-  for (let run = 0; run < RUNS; run++) {
-    floods["raw PTY"]?.push(await rawFlood());
-    floods.JSON?.push(await ourFlood("JSON"));
-    floods.binary?.push(await ourFlood("binary"));
-  }
-  const rate = (name: string) => FLOODED_BYTES / 1000 / percentile(floods[name] ?? [], 0.5);
-  console.log(`${MEGABYTES} MB to one client, median of ${RUNS}`);
-  for (const name of Object.keys(floods)) {
-    console.log(
-      `  ${name.padEnd(24)}${rate(name).toFixed(1)} MB/s  ${(rate(name) / rate("raw PTY")).toFixed(2)} of raw`,
-    );
-  }
-  console.log(`echo of ${KEYS} keystrokes`);
-  const echoes: [string, () => Promise<number[]>][] = [
-    ["raw PTY", rawEcho],
-    ["JSON", () => ourEcho("JSON", false)],
-    ["binary", () => ourEcho("binary", false)],
-    ["JSON beside a flood", () => ourEcho("JSON", true)],
-    ["binary beside a flood", () => ourEcho("binary", true)],
-  ];
-  for (const [name, measure] of echoes) {
-    const times = await measure();
-    const [p50, p99] = [percentile(times, 0.5), percentile(times, 0.99)].map((ms) => ms.toFixed(2));
-    console.log(`  ${name.padEnd(24)}p50 ${p50} ms  p99 ${p99} ms`);
+/** @param endFloods ends what still runs when its client has gone */
+async function echoBesideFlood(contestants: Contestants, endFloods: () => Promise<void>): Promise<string> {
+  const figures = await inTurn(contestants, ROUNDS, async (link) => {
+    await using flooding = startClient({ work: "drain", link });
+    await flooding.next();
+    const times = await measure({ work: "echo", link, keys: KEYS });
+    await flooding.stop();
+    await endFloods();
+    return times;
+  });
+  return echoTable("beside a flooding session that is read", figures);
+}
+
+function echoTable(title: string, figures: Map<string, number[][]>): string {
+  const at = (part: number, values: number[][]) => values.map((times) => percentile(times, part));
+  const [base = []] = figures.values();
+  return table([
+    [`echo of ${KEYS} keystrokes, ${title}`, "p50 ms", "ratio", "p99 ms", "ratio"],
+    ...[...figures].map(([name, values]) => [
+      `  ${name}`,
+      ...[0.5, 0.99].flatMap((part) => [
+        median(at(part, values)).toFixed(3),
+        medianRatio(at(part, values), at(part, base)).toFixed(1),
+      ]),
+    ]),
+  ]);
+}
+
+async function onThisMachine(): Promise<void> {
+  const ttyd = await startTtyd();
+  const server = await startServer();
+  const { link, endTerminals } = await server.environment("bench");
+  const contestants: Contestants = new Map<string, Link>([
+    ["raw PTY", { kind: "pty" }],
+    ["DevPocket, JSON", link("json")],
+    ["DevPocket, binary", link("binary")],
+    ...(ttyd ? ([["ttyd", ttyd.link]] as const) : []),
+  ]);
+  if (!ttyd) say("ttyd is not installed: it is left out\n");
+  say(await throughput("this machine", contestants));
+  say(await echo("idle", contestants));
+  say(await echoBesideFlood(contestants, endTerminals));
+  const times = await measure({ work: "interrupt", url: link("binary").url, times: ROUNDS });
+  say(
+    table([
+      ["Ctrl-C under yes until the prompt is shown, a client that reads 1 MB/s", ""],
+      ["  median", `${median(times).toFixed(0)} ms`],
+      ["  longest", `${Math.max(...times).toFixed(0)} ms`],
+    ]),
+  );
+  ttyd?.stop();
+  await server.stop();
+}
+
+async function onTheCluster(kubeconfigFile: string): Promise<void> {
+  const cluster = await startOnCluster(kubeconfigFile);
+  const contestants: Contestants = new Map([
+    ["raw exec socket", cluster.exec],
+    ["DevPocket, JSON", cluster.ours("json")],
+    ["DevPocket, binary", cluster.ours("binary")],
+    ["kubectl exec", cluster.kubectl],
+  ]);
+  try {
+    say(await throughput("a pod", contestants));
+    say(await echo("a pod", contestants, Math.min(ROUNDS, 3)));
+  } finally {
+    await cluster.stop();
   }
 }
 
-const [work, protocol, url] = process.argv.slice(2);
-if (work !== undefined && url !== undefined)
-  await client(work, protocol === "binary" ? "binary" : "JSON", url);
-else await main();
+function say(text: string): void {
+  const [load = 0] = loadavg();
+  console.log(
+    `${text}\n  (load of the machine: ${load.toFixed(1)} on ${navigator.hardwareConcurrency} cores)\n`,
+  );
+}
+
+await onThisMachine();
+say(await manyTerminals(quick ? 32 : 500, quick ? 5_000 : 60_000));
+if (process.env.KUBECONFIG) await onTheCluster(process.env.KUBECONFIG);
+else console.log("KUBECONFIG is not set: the cluster is left out");
 process.exit();

@@ -12,6 +12,10 @@ const XOFF = "\x13";
 const HOLD_AGAIN_BYTES = 64 * 1024;
 /** Bun's reader does not come back to the event loop while there is something: it is made to, so often. */
 const TURN_BYTES = 96 * 1024;
+/** While someone types in another terminal, a flood gets its next stretch only after this … */
+const TYPING_TURN_MS = 3;
+/** … and someone who typed so lately still does. */
+const TYPING_MS = 500;
 /** How long the last output may take to arrive once the shell is gone. */
 const LAST_OUTPUT_MS = 500;
 const KILL_GRACE_MS = 300;
@@ -46,6 +50,9 @@ function exitCodeOf(exitCode: number | null, signal: string | number | null): nu
   const number = typeof signal === "number" ? signal : SIGNALS[signal];
   return number === undefined ? null : 128 + number;
 }
+
+/** Where anything was typed last: all terminals share the event loop, and what it has time for. */
+let lastTyped = { pid: 0, at: Number.NEGATIVE_INFINITY };
 
 export interface LocalPty extends Pty {
   readonly pid: number;
@@ -102,11 +109,18 @@ export function spawnPty(
 
   /** Lets everything else run between two stretches of a flood. */
   function takeTurns(bytes: number): void {
-    if (turnBytes === 0) setImmediate(endTurn);
+    if (turnBytes === 0) {
+      if (isTypedElsewhere()) setTimeout(endTurn, TYPING_TURN_MS);
+      else setImmediate(endTurn);
+    }
     turnBytes += bytes;
     if (turnBytes < TURN_BYTES || isBreathing || paused) return;
     isBreathing = true;
     output?.stop();
+  }
+
+  function isTypedElsewhere(): boolean {
+    return lastTyped.pid !== child.pid && performance.now() - lastTyped.at < TYPING_MS;
   }
 
   function endTurn(): void {
@@ -163,6 +177,7 @@ export function spawnPty(
     ended: ended.promise,
     write(bytes) {
       if (over || terminal.closed || bytes.byteLength === 0) return true;
+      lastTyped = { pid: child.pid, at: performance.now() };
       waitingBytes += bytes.byteLength;
       terminal.write(new Uint8Array(bytes));
       return waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES;

@@ -1,0 +1,181 @@
+import { SlowClient } from "../../sockets/slow-client.ts";
+import { until } from "../../until.ts";
+import { type Line, type Link, open } from "./links.ts";
+
+/*
+ * The measuring client: a process of its own, so that neither the server nor the bench is measured with it.
+ * Told a job as JSON on standard input, it prints its figures as JSON.
+ */
+
+export type Job =
+  | { work: "flood"; link: Link; bytes: number }
+  | { work: "echo"; link: Link; keys: number }
+  /** Reads a flood until it is killed; prints a line when it has begun. */
+  | { work: "drain"; link: Link }
+  /** Presses Ctrl-C under `yes`, as a client that reads 1 MB/s, `times` times. */
+  | { work: "interrupt"; url: string; times: number }
+  /** Prints a line when all are there. Each types `bytes` every `everyMs` into an echo, for `forMs`. */
+  | { work: "many"; links: Link[]; bytes: number; everyMs: number; forMs: number };
+
+const READY = "\x01";
+const LINE = "the quick brown fox jumps over the lazy dog, 0123456789 times ..";
+
+/** Puts `program` in the place of the shell, in a raw terminal, and waits until it is there. */
+async function run(line: Line, program: string): Promise<void> {
+  const ready = Promise.withResolvers<void>();
+  line.onData = (piece) => {
+    const text = typeof piece === "string" ? piece : Buffer.from(piece).toString("latin1");
+    if (text.includes(READY)) ready.resolve();
+  };
+  line.write(`exec sh -c 'stty raw -echo; printf "\\001"; ${program}'\r`);
+  await ready.promise;
+}
+
+/** Milliseconds until `bytes` have come. */
+async function flood({ link, bytes }: Extract<Job, { work: "flood" }>): Promise<number[]> {
+  const line = await open(link);
+  await run(line, `read go; yes "${LINE}" | head -c ${bytes}; sleep 1000`);
+  const done = Promise.withResolvers<void>();
+  let left = bytes;
+  line.onData = (_piece, length) => {
+    left -= length;
+    if (left <= 0) done.resolve();
+  };
+  const began = performance.now();
+  line.write("\n");
+  await done.promise;
+  const took = performance.now() - began;
+  line.close();
+  return [took];
+}
+
+/** Milliseconds from each of `keys` keystrokes to its echo. */
+async function echo({ link, keys }: Extract<Job, { work: "echo" }>): Promise<number[]> {
+  const line = await open(link);
+  await run(line, "exec cat");
+  const times: number[] = [];
+  for (let n = 0; n < keys; n++) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    line.onData = () => resolve();
+    const began = performance.now();
+    line.write("k");
+    await promise;
+    times.push(performance.now() - began);
+  }
+  line.close();
+  return times;
+}
+
+/** Milliseconds from each Ctrl-C to the prompt being shown. */
+async function interrupt({ url, times }: Extract<Job, { work: "interrupt" }>): Promise<number[]> {
+  const client = new SlowClient(url, { bytesPerMs: 1000 });
+  await client.shown("$ ");
+  const took: number[] = [];
+  while (took.length < times) {
+    const before = client.shownBytes;
+    client.socket.send(Buffer.from("yes\r"));
+    await until(() => client.shownBytes - before > 1_000_000);
+    const stopped = client.shown("$ ");
+    const pressed = performance.now();
+    client.socket.send(Buffer.from("\x03"));
+    await stopped;
+    took.push(performance.now() - pressed);
+  }
+  return took;
+}
+
+async function drain({ link }: Extract<Job, { work: "drain" }>): Promise<never> {
+  const line = await open(link);
+  await run(line, `exec yes "${LINE}"`);
+  const begun = Promise.withResolvers<void>();
+  line.onData = () => begun.resolve();
+  await begun.promise;
+  console.log("[]");
+  return await new Promise(() => {});
+}
+
+/** Milliseconds from each piece that was typed to the echo of its last byte. */
+async function many({ links, bytes, everyMs, forMs }: Extract<Job, { work: "many" }>): Promise<number[]> {
+  const lines: Line[] = [];
+  for (const link of links) {
+    const line = await open(link);
+    await run(line, "exec cat");
+    lines.push(line);
+  }
+  console.log(JSON.stringify([]));
+  const piece = "k".repeat(bytes);
+  const times: number[] = [];
+  await Promise.all(
+    lines.map(async (line, n) => {
+      const sent: number[] = [];
+      let came = 0;
+      line.onData = (_piece, length) => {
+        for (came += length; came >= bytes; came -= bytes)
+          times.push(performance.now() - (sent.shift() ?? 0));
+      };
+      // One after the other, not all at once.
+      await Bun.sleep((everyMs * n) / lines.length);
+      const end = performance.now() + forMs;
+      for (let due = performance.now(); due < end; due += everyMs) {
+        await Bun.sleep(Math.max(0, due - performance.now()));
+        sent.push(performance.now());
+        line.write(piece);
+      }
+    }),
+  );
+  return times;
+}
+
+async function work(job: Job): Promise<number[]> {
+  switch (job.work) {
+    case "flood":
+      return flood(job);
+    case "echo":
+      return echo(job);
+    case "drain":
+      return drain(job);
+    case "interrupt":
+      return interrupt(job);
+    case "many":
+      return many(job);
+  }
+}
+
+/** A process at work; `next` gives the next line of figures that it prints. */
+export function startClient(job: Job) {
+  const child = Bun.spawn([process.execPath, import.meta.path], {
+    stdin: Buffer.from(JSON.stringify(job)),
+    stdout: "pipe",
+  });
+  const lines = printed(child.stdout);
+  const next = async (): Promise<number[]> => {
+    const { value } = await lines.next();
+    if (value === undefined) throw new Error(`the ${job.work} client has failed`);
+    return JSON.parse(value);
+  };
+  const stop = async () => {
+    child.kill();
+    await child.exited;
+  };
+  return { next, stop, [Symbol.asyncDispose]: stop };
+}
+
+async function* printed(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, undefined> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of stream) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+  }
+}
+
+export async function measure(job: Job): Promise<number[]> {
+  await using client = startClient(job);
+  return await client.next();
+}
+
+if (import.meta.main) {
+  console.log(JSON.stringify(await work(JSON.parse(await Bun.stdin.text()))));
+  process.exit();
+}
