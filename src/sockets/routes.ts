@@ -9,6 +9,7 @@ import { acceptSocket, type SocketOptions } from "./accept.ts";
 import { SOCKET_RULES, TerminalClientMessage, TerminalServerMessage } from "./messages.ts";
 import { serveTerminal, type TerminalDeps } from "./terminal.ts";
 import { parseTerminalQuery } from "./terminal-frames.ts";
+import TERMINAL_PROTOCOL from "./terminal-protocol.md" with { type: "text" };
 
 const EnvironmentId = z.string().openapi({ example: "018f2a4e6b7c000012345678" });
 
@@ -94,12 +95,7 @@ const terminalRoute = createRoute({
   operationId: "connectTerminal",
   tags: ["WebSockets"],
   summary: "A terminal in an environment, as a WebSocket",
-  description: `Messages are JSON text: \`TerminalClientMessage\` and \`TerminalServerMessage\`. With the subprotocol
-\`devpocket.v1.binary\` output comes as binary frames, raw bytes, and binary frames are input.
-
-A dropped client comes back with \`session_id\` and \`offset\` and gets exactly the bytes it has not seen.
-
-${SOCKET_RULES}`,
+  description: `${SOCKET_RULES}\n\n${TERMINAL_PROTOCOL}`,
   security: [{}, ...bearer],
   request: {
     params: z.object({ environment_id: EnvironmentId }),

@@ -1,0 +1,85 @@
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import protocol from "../../src/sockets/terminal-protocol.md" with { type: "text" };
+import { temporaryFolder } from "../harness.ts";
+import { until } from "../until.ts";
+import { CountedStream } from "./cuts.ts";
+import { type Cut, cuttingProxy } from "./cutting-proxy.ts";
+import { serveTerminals } from "./terminal-server.ts";
+
+interface Documented {
+  connect(
+    url: string,
+    token: string,
+    options: { write(output: Uint8Array | string): void; ended?(reason: string): void },
+  ): { type(text: string): void; close(): void };
+}
+
+/** The client of the documentation, as someone would take it from there. */
+async function documentedClient(): Promise<Documented> {
+  const source = /```js\n([\s\S]*?)```/.exec(protocol)?.[1];
+  const file = join(temporaryFolder(), "client.js");
+  await Bun.write(file, source ?? "");
+  return await import(file);
+}
+
+const address = (port: number, server: { url(): string }) =>
+  server
+    .url()
+    .replace(/:\d+\//, `:${port}/`)
+    .replace(/\?.*/, "");
+
+/** Each connection lives for a while, each a bit longer than the last. */
+function everLater(): () => Cut {
+  let down = 2000;
+  return () => {
+    down *= 2;
+    return { down, up: null };
+  };
+}
+
+test("the documented client shows every byte once and in order, however often it is cut", async () => {
+  const { connect } = await documentedClient();
+  await using server = serveTerminals({
+    command: ["bash", "-c", "stty raw; seq 0 120000; read end; exit 3"],
+  });
+  using proxy = await cuttingProxy(server.port ?? 0, everLater());
+  const stream = new CountedStream();
+  let reason: string | undefined;
+  const client = connect(address(proxy.port, server), "token-ada", {
+    write: (output) => stream.push(Buffer.from(output)),
+    ended: (why) => {
+      reason = why;
+    },
+  });
+  await until(() => stream.next === 120_001, { timeoutMs: 20_000 });
+  expect(proxy.cuts).toBeGreaterThan(3);
+  client.type("\n");
+  expect(await until(() => reason)).toBe("Shell exited");
+}, 30_000);
+
+test("the documented client's input arrives once and in order, however often it is cut", async () => {
+  const { connect } = await documentedClient();
+  await using server = serveTerminals({
+    command: ["bash", "-c", "stty raw -echo; echo; exec cat"],
+    messagesPerMinute: 0,
+  });
+  using proxy = await cuttingProxy(server.port ?? 0, everLater());
+  const stream = new CountedStream();
+  let isReady = false;
+  const client = connect(address(proxy.port, server), "token-ada", {
+    write(output) {
+      // The first line says that the terminal echoes no more.
+      if (isReady) stream.push(Buffer.from(output));
+      isReady = true;
+    },
+  });
+  await until(() => isReady);
+  for (let n = 0; n < 5000; n++) {
+    client.type(`${n}\n`);
+    if (n % 100 === 0) await Bun.sleep(0);
+  }
+  await until(() => stream.next === 5000, { timeoutMs: 20_000 });
+  expect(proxy.cuts).toBeGreaterThan(1);
+  client.close();
+}, 30_000);
