@@ -1,14 +1,24 @@
 import { type Api, ConnectError, field } from "./connect-api.ts";
+import { KeptInput } from "./connect-input.ts";
 
 /** Ctrl-] leaves, as in telnet. */
 const ESCAPE = 0x1d;
 const RECONNECT_MS = 1000;
+/** A connection over which nothing has come for so long, though it was asked for an answer, is dead. */
+const SILENCE_MS = 40_000;
+const PING_EVERY_MS = 15_000;
+/** So much that is typed and not taken is enough: no more is read until the server has taken some. */
+const MAX_KEPT_BYTES = 1024 * 1024;
 /** What a program may have left on that was still running: alternate screen, hidden cursor, paste and mouse modes. */
 const RESET = "\x1b[?1047l\x1b[?25h\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b>\x1b[0m\r\n";
 
 /** Where in which session the next byte belongs. */
 interface Place {
+  /** Names this client over its connections. */
+  clientId: string;
   session: string | undefined;
+  /** The shell that what is typed goes to; undefined before there is one. */
+  typingInto: string | undefined;
   /** Undefined: from the beginning of what the server still has. */
   offset: number | undefined;
 }
@@ -27,7 +37,12 @@ export async function joinTerminal(api: Api, environmentId: string, session?: st
   const raw = stdin.isTTY;
   if (raw) stdin.setRawMode(true);
   const line = new Line();
-  const place: Place = { session, offset: undefined };
+  const place: Place = {
+    clientId: crypto.randomUUID(),
+    session,
+    typingInto: undefined,
+    offset: undefined,
+  };
   try {
     for (let wasLost = false; ; wasLost = true) {
       const end = await oneConnection(api, environmentId, place, line);
@@ -44,11 +59,12 @@ export async function joinTerminal(api: Api, environmentId: string, session?: st
   }
 }
 
-/** What is typed: to the connection there is now, or to be left by when there is none. */
+/** What is typed: sent over the connection there is now, and kept until the server has it. */
 class Line {
   /** Resolves when the person leaves. */
   readonly left: Promise<void>;
-  type: ((bytes: Uint8Array) => void) | undefined;
+  readonly #kept = new KeptInput();
+  #send: ((bytes: Uint8Array) => void) | undefined;
   readonly #read: (bytes: Buffer) => void;
 
   constructor() {
@@ -56,10 +72,36 @@ class Line {
     this.left = promise;
     this.#read = (bytes) => {
       if (bytes.includes(ESCAPE)) resolve();
-      else this.type?.(bytes);
+      else this.#type(bytes);
     };
     process.stdin.on("data", this.#read);
     process.stdin.resume();
+  }
+
+  /** A shell takes input by `send`: what it has taken ends at `offset`, all that is kept follows. */
+  connect(send: (bytes: Uint8Array) => void, offset: number, shell: "same" | "first" | "other"): void {
+    // Into another shell nothing is typed that was meant for the one that is gone.
+    if (shell === "other") this.#kept.clear();
+    if (shell !== "same") this.#kept.startAt(offset);
+    this.taken(offset);
+    this.#send = send;
+    for (const bytes of this.#kept) send(bytes);
+  }
+
+  disconnect(): void {
+    this.#send = undefined;
+  }
+
+  /** The server has everything before `offset`. */
+  taken(offset: number): void {
+    this.#kept.take(offset);
+    if (this.#kept.bytes < MAX_KEPT_BYTES) process.stdin.resume();
+  }
+
+  #type(bytes: Uint8Array): void {
+    this.#kept.push(bytes);
+    this.#send?.(bytes);
+    if (this.#kept.bytes >= MAX_KEPT_BYTES) process.stdin.pause();
   }
 
   async leftWithin(ms: number): Promise<boolean> {
@@ -80,6 +122,7 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
   });
   if (token === undefined) return { kind: "lost" };
   const query = new URLSearchParams({
+    client_id: place.clientId,
     ...(place.session === undefined ? {} : { session_id: place.session }),
     ...(place.offset === undefined ? {} : { offset: String(place.offset) }),
   });
@@ -88,14 +131,23 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
   socket.binaryType = "arraybuffer";
   return new Promise((resolve) => {
     let exitCode: number | undefined;
+    let heardAt = performance.now();
     const send = (message: unknown) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
     };
     const resize = () =>
       send({ type: "resize", cols: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 });
 
+    const keepalive = setInterval(() => {
+      if (performance.now() - heardAt > SILENCE_MS) {
+        finish({ kind: "lost" });
+        socket.terminate();
+      } else send({ type: "ping" });
+    }, PING_EVERY_MS);
+
     function finish(end: End): void {
-      line.type = undefined;
+      clearInterval(keepalive);
+      line.disconnect();
       process.stdout.off("resize", resize);
       socket.onclose = null;
       socket.close();
@@ -111,8 +163,12 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
           place.offset = Number(field(message, "offset", "0"));
           process.stdout.write(field(message, "restore", ""));
           resize();
+          startTyping(session, Number(field(message, "input_offset", "0")));
           return;
         }
+        case "input_ack":
+          line.taken(Number(field(message, "offset", "0")));
+          return;
         case "gap":
           place.offset = Number(field(message, "offset", "0"));
           process.stdout.write(field(message, "restore", ""));
@@ -129,14 +185,17 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
       }
     }
 
+    function startTyping(session: string, offset: number): void {
+      const before = place.typingInto;
+      place.typingInto = session;
+      const shell = before === undefined ? "first" : before === session ? "same" : "other";
+      line.connect((bytes) => socket.readyState === WebSocket.OPEN && socket.send(bytes), offset, shell);
+    }
+
     void line.left.then(() => finish({ kind: "left" }));
-    socket.onopen = () => {
-      line.type = (bytes) => {
-        if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
-      };
-      process.stdout.on("resize", resize);
-    };
+    socket.onopen = () => process.stdout.on("resize", resize);
     socket.onmessage = ({ data }) => {
+      heardAt = performance.now();
       if (typeof data === "string") return control(JSON.parse(data));
       const bytes = new Uint8Array(data);
       const offset = (place.offset ?? 0) + bytes.length;

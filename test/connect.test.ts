@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { TestServer } from "./harness.ts";
+import { cuttingProxy } from "./sockets/cutting-proxy.ts";
 import { until } from "./until.ts";
 
 const MAIN = join(import.meta.dir, "../src/main.ts");
@@ -34,6 +35,10 @@ class Person {
 
   type(text: string): void {
     this.#process.terminal?.write(text);
+  }
+
+  resize(cols: number, rows: number): void {
+    this.#process.terminal?.resize(cols, rows);
   }
 
   async sees(text: string): Promise<void> {
@@ -83,6 +88,32 @@ describe("connect", () => {
     await person.sees("connection lost");
     person.type(CTRL_RIGHT_BRACKET);
     expect(await person.exited).toBe(0);
+  }, 60_000);
+
+  test("types once what was typed while the connection was lost, and takes the size with it", async () => {
+    let isAway = false;
+    using proxy = await cuttingProxy(Number(new URL(server.url).port), () => ({
+      down: null,
+      up: isAway ? 1 : null,
+    }));
+    const person = new Person(["--url", `http://127.0.0.1:${proxy.port}`, "--user", "admin", "cut-off"]);
+    await person.signsIn();
+    await person.sees(PROMPT);
+    person.type("echo before-$((40+2))\r");
+    await person.sees("before-42");
+    isAway = true;
+    proxy.cutAll();
+    await person.sees("connection lost");
+    person.type("echo kept-$((40+2))\r");
+    person.resize(91, 19);
+    await until(() => proxy.cuts > 0);
+    isAway = false;
+    await person.sees("kept-42");
+    person.type("stty size; exit 5\r");
+    await person.sees("19 91");
+    expect(await person.exited).toBe(5);
+    expect(person.text.split("kept-42")).toHaveLength(2);
+    expect(person.text.split("before-42")).toHaveLength(2);
   }, 60_000);
 
   test("says in one line what was refused", async () => {

@@ -18,6 +18,7 @@ export interface Cut {
 /** A TCP proxy that cuts connections. `nextCut` is asked for each new connection. */
 export async function cuttingProxy(port: number, nextCut: () => Cut) {
   let cuts = 0;
+  const open = new Set<Socket<Side>>();
 
   const side = (left: number | null): Side => ({ peer: null, waiting: [], left, isClosing: false });
 
@@ -55,6 +56,7 @@ export async function cuttingProxy(port: number, nextCut: () => Cut) {
     data: (socket: Socket<Side>, bytes: Uint8Array) => pass(socket, bytes),
     drain: (socket: Socket<Side>) => flush(socket),
     close: (socket: Socket<Side>) => {
+      open.delete(socket);
       socket.data.peer?.end();
     },
     error: () => {},
@@ -66,6 +68,7 @@ export async function cuttingProxy(port: number, nextCut: () => Cut) {
     socket: {
       ...handlers,
       open: async (client) => {
+        open.add(client);
         const cut = nextCut();
         client.data = side(cut.down);
         client.pause();
@@ -86,6 +89,13 @@ export async function cuttingProxy(port: number, nextCut: () => Cut) {
     port: listener.port,
     get cuts() {
       return cuts;
+    },
+    /** Cuts all connections that there are. */
+    cutAll() {
+      for (const client of open) {
+        client.data.peer?.terminate();
+        client.terminate();
+      }
     },
     [Symbol.dispose]: () => listener.stop(true),
   };

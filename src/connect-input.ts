@@ -1,0 +1,51 @@
+/**
+ * What was typed and is not known to have reached the server: sent again after a lost connection. Counted
+ * in bytes, as the binary protocol does.
+ */
+export class KeptInput {
+  #taken = 0;
+  #bytes = 0;
+  #pieces: Uint8Array[] = [];
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  push(piece: Uint8Array): void {
+    this.#pieces.push(piece);
+    this.#bytes += piece.length;
+  }
+
+  /** The server has everything before `offset`. */
+  take(offset: number): void {
+    let left = Math.min(offset - this.#taken, this.#bytes);
+    if (left <= 0) return;
+    this.#taken += left;
+    this.#bytes -= left;
+    for (;;) {
+      const [first] = this.#pieces;
+      if (!first) return;
+      if (first.length > left) {
+        this.#pieces[0] = first.subarray(left);
+        return;
+      }
+      left -= first.length;
+      this.#pieces.shift();
+    }
+  }
+
+  /** From now on it goes to another shell, which has taken everything before `offset`. */
+  startAt(offset: number): void {
+    this.#taken = offset;
+  }
+
+  clear(): void {
+    this.#pieces = [];
+    this.#bytes = 0;
+  }
+
+  /** All that is kept, in order. */
+  [Symbol.iterator](): Iterator<Uint8Array> {
+    return this.#pieces[Symbol.iterator]();
+  }
+}

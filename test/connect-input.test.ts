@@ -1,0 +1,38 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { KeptInput } from "../src/connect-input.ts";
+
+const contentOf = (kept: KeptInput) => Buffer.concat([...kept]).toString();
+
+test("input is kept from the first byte on that was not taken, wherever pieces begin", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(fc.string({ unit: "binary-ascii" }), fc.nat(30))),
+      fc.nat(1000),
+      (steps, offset) => {
+        const kept = new KeptInput();
+        kept.startAt(offset);
+        let typed = "";
+        let taken = 0;
+        for (const step of steps) {
+          if (typeof step === "string") {
+            typed += step;
+            kept.push(Buffer.from(step));
+          } else {
+            taken = Math.min(typed.length, taken + step);
+            kept.take(offset + taken);
+          }
+          expect(contentOf(kept)).toBe(typed.slice(taken));
+          expect(kept.bytes).toBe(typed.length - taken);
+        }
+      },
+    ),
+  );
+});
+
+test("a repeated or an older acknowledgement takes nothing", () => {
+  const kept = new KeptInput();
+  kept.push(Buffer.from("abcdef"));
+  for (const offset of [4, 4, 2, 0]) kept.take(offset);
+  expect(contentOf(kept)).toBe("ef");
+});
