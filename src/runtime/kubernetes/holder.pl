@@ -1,0 +1,319 @@
+# Holds a terminal session of a container, so that it outlives the connections to it and the DevPocket server:
+#
+#   open FOLDER ID COLS ROWS COMMAND...   begins one, and attaches to it
+#   attach FOLDER ID OFFSET               connects standard input and output to it, from this byte of its output on
+#   list FOLDER                           a line for each session whose command runs: its id
+#
+# What goes through standard input and output, and the socket FOLDER/ID, are frames: a letter, the length of what
+# follows (32 bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line
+# "CLIENT SEQ BYTES" for each place in the input; o(utput); i(nput taken) "CLIENT SEQ BYTES"; j(obs)
+# "COUNT FOREGROUND"; (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET"; c(redit) "OFFSET": it may send
+# output before this one; w(rite) "CLIENT SEQ BYTES\n" and the input itself, with which the client has typed
+# BYTES in all, and SEQ messages; r(esize) "COLS ROWS"; j(obs); k(ill).
+#
+# Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
+use strict;
+use warnings;
+use Errno qw(EAGAIN EINTR);
+use Fcntl;
+use POSIX ();
+use Socket;
+
+my $KEPT = 1536 << 10;       # of the output; the server lets less than the last third of it be on the way
+my $SLACK = 256 << 10;
+my $FRAME = 64 << 10;
+my $LARGEST = 2 << 20;       # of what is taken for a frame
+my $TYPED = 256 << 10;       # input that the terminal has not taken: with more, no more is said to be taken
+my $CLIENTS = 64;
+my $SILENT = 90;             # seconds without a word after which a connection counts as lost
+my $DELIVERED = 60;          # how long an end is kept that someone was told of
+my $UNDELIVERED = 600;       # ... and one that nobody was
+my $FORGOTTEN = 24 * 3600;   # a shell without jobs that nobody has asked for this long ends
+my $KILL_AFTER = 2;
+
+my ($TIOCSPTLCK, $TIOCGPTN, $TIOCSCTTY, $TIOCSWINSZ) = (0x40045431, 0x80045430, 0x540e, 0x5414);
+
+my ($verb, $folder, @args) = @ARGV;
+$SIG{PIPE} = 'IGNORE';
+umask 0077;
+if ($verb eq 'open') { start(@args) }
+elsif ($verb eq 'attach') { relay(@args) }
+elsif ($verb eq 'list') { sessions() }
+else { die "no such verb: $verb\n" }
+
+sub frame { my ($type, $text) = @_; return pack('a1 N', $type, length $text) . $text }
+
+sub blocking {
+  my ($fh, $on) = @_;
+  my $flags = fcntl($fh, F_GETFL, 0) or die "fcntl: $!\n";
+  fcntl($fh, F_SETFL, $on ? $flags & ~O_NONBLOCK : $flags | O_NONBLOCK) or die "fcntl: $!\n";
+}
+
+sub dial {
+  my ($path) = @_;
+  socket(my $fh, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!\n";
+  return connect($fh, pack_sockaddr_un($path)) ? $fh : undef;
+}
+
+sub sessions {
+  opendir(my $dir, $folder) or return;
+  for my $name (grep { !/\./ } readdir $dir) {
+    if (dial("$folder/$name")) { print "$name\n" }
+    else { unlink "$folder/$name" }    # of a container that has been started again
+  }
+}
+
+# Between the connection that has started this process and the holder.
+sub relay {
+  my ($id, $offset) = @_;
+  my $fh = dial("$folder/$id") // dial("$folder/$id.over");
+  if (!$fh) { syswrite STDOUT, frame('g', ''); exit 0 }
+  my @ways = ([\*STDIN, $fh, frame('A', $offset)], [$fh, \*STDOUT, '']);
+  blocking($_, 0) for \*STDIN, \*STDOUT, $fh;
+  while (1) {
+    my ($r, $w) = ('', '');
+    for (@ways) { my ($in, $out, $held) = @$_; length $held ? vec($w, fileno $out, 1) : vec($r, fileno $in, 1) = 1 }
+    select($r, $w, undef, undef) < 0 && ($! == EINTR ? next : exit 1);
+    for my $way (@ways) {
+      my ($in, $out) = @$way;
+      if (!length $way->[2] && vec($r, fileno $in, 1)) {
+        my $n = sysread($in, $way->[2], $FRAME);
+        exit 0 if defined $n ? $n == 0 : $! != EAGAIN && $! != EINTR;
+      }
+      next if !length $way->[2];
+      my $n = syswrite($out, $way->[2]);
+      exit 0 if !defined $n && $! != EAGAIN && $! != EINTR;
+      substr($way->[2], 0, $n, '') if $n;
+    }
+  }
+}
+
+# The holder is a child of the container's first process, and ends with the container.
+sub start {
+  my ($id, @rest) = @_;
+  -d $folder or mkdir $folder, 0700 or die "$folder: $!\n";
+  my ($pty, $tty) = new_pty();
+  socket(my $listener, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!\n";
+  bind($listener, pack_sockaddr_un("$folder/$id")) or die "$folder/$id: $!\n";
+  listen($listener, 16) or die "listen: $!\n";
+  defined(my $child = fork) or die "fork: $!\n";
+  if (!$child) {
+    POSIX::setsid();
+    exit 0 if fork;
+    open($_->[0], $_->[1], '/dev/null') for [\*STDIN, '<'], [\*STDOUT, '>'], [\*STDERR, '>'];
+    $0 = "devpocket-terminal $id";
+    hold($listener, $pty, $tty, $id, @rest);
+    POSIX::_exit(0);
+  }
+  waitpid($child, 0);
+  close $_ for $pty, $listener;
+  relay($id, 0);
+}
+
+sub new_pty {
+  sysopen(my $pty, '/dev/ptmx', O_RDWR | O_NOCTTY) or die "/dev/ptmx: $!\n";
+  my $number = pack 'i', 0;
+  ioctl($pty, $TIOCSPTLCK, my $unlocked = pack 'i', 0) or die "unlockpt: $!\n";
+  ioctl($pty, $TIOCGPTN, $number) or die "ptsname: $!\n";
+  return ($pty, '/dev/pts/' . unpack('i', $number));
+}
+
+sub resize { my ($pty, $cols, $rows) = @_; ioctl($pty, $TIOCSWINSZ, pack('S4', $rows, $cols, 0, 0)) }
+
+sub shell {
+  my ($tty, @command) = @_;
+  defined(my $pid = fork) or die "fork: $!\n";
+  return $pid if $pid;
+  POSIX::setsid();
+  sysopen(my $fh, $tty, O_RDWR) or POSIX::_exit(126);
+  ioctl($fh, $TIOCSCTTY, 0);
+  POSIX::dup2(fileno $fh, $_) for 0 .. 2;
+  $SIG{PIPE} = 'DEFAULT';
+  umask 0022;
+  exec { $command[0] } @command or POSIX::_exit(127);
+}
+
+sub hold {
+  my ($listener, $pty, $tty, $id, $cols, $rows, @command) = @_;
+  my ($kept, $from, $typed) = ('', 0, '');    # $from: offset of the first byte that is kept
+  my ($since, $asked) = (time) x 2;
+  my (%conns, $viewer, %taken, @order, @untold);
+  my ($code, $exited_at, $silent, $told, $kill_at, $ended_at);    # $silent: there is nothing more to be read
+  resize($pty, $cols, $rows);
+  my $shell = shell($tty, @command);
+  my $umask = umask 0077;
+  $SIG{CHLD} = sub { };
+  blocking($_, 0) for $pty, $listener;
+
+  my $drop = sub {
+    my ($conn) = @_;
+    return if $conn->{gone}++;
+    delete $conns{fileno $conn->{fh}};
+    ($viewer, $asked) = (undef, time) if $viewer && $viewer == $conn;
+    close $conn->{fh};
+  };
+  my $flush = sub {
+    my ($conn) = @_;
+    return if $conn->{gone} || !length $conn->{out};
+    my $n = syswrite($conn->{fh}, $conn->{out});
+    return $drop->($conn) if !defined $n && $! != EAGAIN && $! != EINTR;
+    substr($conn->{out}, 0, $n, '') if $n;
+  };
+  # What the viewer may have, and in the end the exit code.
+  my $pump = sub {
+    my $end = $from + length $kept;
+    while ($viewer && defined $viewer->{credit} && length $viewer->{out} < $FRAME) {
+      my $n = ($viewer->{credit} < $end ? $viewer->{credit} : $end) - $viewer->{at};
+      last if $n <= 0;
+      $n = $FRAME if $n > $FRAME;
+      $viewer->{out} .= pack('a1 N', 'o', $n) . substr($kept, $viewer->{at} - $from, $n);
+      $viewer->{at} += $n;
+      $flush->($viewer);
+    }
+    return if !$viewer || !defined $ended_at || !defined $viewer->{credit} || $viewer->{at} < $end;
+    return if $viewer->{told}++;
+    $viewer->{out} .= frame('x', $code);
+    $told = time;
+  };
+  my %on = (
+    A => sub {
+      my ($conn, $offset) = @_;
+      $drop->($viewer) if $viewer && $viewer != $conn;
+      ($viewer, $conn->{at}) = ($conn, $offset);
+      my $end = $from + length $kept;
+      $conn->{at} = $from if $conn->{at} < $from;
+      $conn->{at} = $end if $conn->{at} > $end;
+      my $places = join '', map { "$_ @{$taken{$_}}\n" } @order;
+      $conn->{out} .= frame('h', "$from $conn->{at} $end $cols $rows $since\n$places");
+    },
+    c => sub { my ($conn, $offset) = @_; $conn->{credit} = $offset },
+    w => sub {
+      my ($conn, $text) = @_;
+      my $head = index $text, "\n";
+      my ($client, $seq, $bytes) = split / /, substr($text, 0, $head);
+      @order = grep { $_ ne $client } @order;
+      push @order, $client;
+      delete $taken{shift @order} if @order > $CLIENTS;
+      if ($bytes > ($taken{$client} // [0, 0])->[1]) {
+        $taken{$client} = [$seq, $bytes];
+        $typed .= substr($text, $head + 1) if !defined $ended_at;
+      }
+      push @untold, $client;
+    },
+    r => sub { ($cols, $rows) = split / /, $_[1]; resize($pty, $cols, $rows) },
+    j => sub { $_[0]{out} .= frame('j', jobs($shell)) },
+    k => sub { signal_session($shell, 'HUP', 'CONT', 'TERM'); $kill_at //= time + $KILL_AFTER },
+  );
+  my $hear = sub {
+    my ($conn) = @_;
+    return if $conn->{gone};
+    my $n = sysread($conn->{fh}, $conn->{in}, $FRAME, length $conn->{in});
+    return if !defined $n && ($! == EAGAIN || $! == EINTR);
+    return $drop->($conn) if !$n;
+    $conn->{heard} = time;
+    while (length $conn->{in} >= 5) {
+      my ($type, $length) = unpack 'a1 N', $conn->{in};
+      return $drop->($conn) if $length > $LARGEST || !$on{$type};
+      last if length $conn->{in} < 5 + $length;
+      my $text = substr($conn->{in}, 5, $length);
+      substr($conn->{in}, 0, 5 + $length, '');
+      $on{$type}->($conn, $text);
+    }
+  };
+  # A full terminal gives 4 KB a read; several of them make a frame.
+  my $read = sub {
+    for (1 .. 16) {
+      my $n = sysread($pty, $kept, $FRAME, length $kept);
+      if (!$n) { $silent = 1 if defined $n || ($! != EAGAIN && $! != EINTR); last }
+      last if $n < 1024;
+    }
+    my $more = length($kept) - $KEPT;
+    return if $more < $SLACK;
+    substr($kept, 0, $more, '');
+    $from += $more;
+  };
+
+  while (1) {
+    my ($r, $w, $wait) = ('', '', 15);
+    vec($r, fileno $listener, 1) = 1;
+    # Someone who is attached and does not read on holds the terminal up.
+    my $held_up = $viewer && $from + length($kept) - $viewer->{at} > $FRAME;
+    $wait = 0.05 if defined $code && !defined $ended_at && !$held_up;
+    $wait = 1 if defined $kill_at && $wait > 1;
+    vec($r, fileno $pty, 1) = 1 if !$silent && !$held_up;
+    vec($w, fileno $pty, 1) = 1 if length $typed;
+    my @conns = values %conns;
+    for (@conns) { vec($r, fileno $_->{fh}, 1) = 1; vec($w, fileno $_->{fh}, 1) = 1 if length $_->{out} }
+    my $ready = select($r, $w, undef, $wait);
+    my $now = time;
+    if ($ready > 0) {
+      if (vec($r, fileno $listener, 1) && accept(my $fh, $listener)) {
+        blocking($fh, 0);
+        $conns{fileno $fh} = { fh => $fh, in => '', out => '', heard => $now };
+      }
+      for (@conns) { $hear->($_) if !$_->{gone} && vec($r, fileno $_->{fh}, 1) }
+      if (length $typed && vec($w, fileno $pty, 1)) {
+        my $n = syswrite($pty, $typed, $FRAME);
+        if ($n) { substr($typed, 0, $n, '') }
+        elsif ($! != EAGAIN && $! != EINTR) { $typed = '' }
+      }
+      $read->() if !$silent && !$held_up && vec($r, fileno $pty, 1);
+    }
+    if (!defined $code && waitpid($shell, POSIX::WNOHANG()) > 0) {
+      $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
+      $exited_at = $now;
+    }
+    # Without anyone on its other side a terminal gives an error, and may be opened again while its shell lives.
+    if ($silent && !defined $code) { $silent = 0; select(undef, undef, undef, 0.02) }
+    $silent = 1 if defined $code && !$held_up && $ready == 0 && $now - $exited_at > 1;
+    if ($silent && defined $code && !defined $ended_at) {
+      $ended_at = $now;
+      rename "$folder/$id", "$folder/$id.over";
+    }
+    if (defined $kill_at && $now >= $kill_at) { signal_session($shell, 'KILL'); undef $kill_at }
+    if ($viewer && length $typed <= $TYPED) {
+      my %seen;
+      for (grep { !$seen{$_}++ } splice @untold) {
+        $viewer->{out} .= frame('i', "$_ @{$taken{$_}}") if $taken{$_};
+      }
+    }
+    $pump->();
+    $flush->($_) for @conns;
+    $drop->($_) for grep { $now - $_->{heard} > $SILENT } @conns;
+    last if defined $told && !$viewer && $now - $told > $DELIVERED;
+    last if defined $ended_at && !$viewer && $now - $ended_at > $UNDELIVERED;
+    if (!defined $ended_at && !$viewer && $now - $asked > $FORGOTTEN) {
+      $asked = $now;
+      $kill_at //= $now if jobs($shell) =~ /^0 /;
+    }
+  }
+  unlink "$folder/$id", "$folder/$id.over";
+}
+
+# Process, session and foreground process group of every process.
+sub processes {
+  opendir(my $dir, '/proc') or return;
+  my @found;
+  for my $pid (grep { /^\d+$/ } readdir $dir) {
+    open(my $fh, '<', "/proc/$pid/stat") or next;
+    my $line = <$fh> // next;
+    my ($name, $rest) = $line =~ /\((.*)\) (.*)/s or next;
+    my ($state, undef, undef, $session, undef, $foreground) = split / /, $rest;
+    push @found, { pid => $pid, name => $name, session => $session, foreground => $foreground } if $state ne 'Z';
+  }
+  return @found;
+}
+
+sub signal_session {
+  my ($shell, @signals) = @_;
+  my @pids = map { $_->{pid} } grep { $_->{session} == $shell } processes();
+  for my $signal (@signals) { kill $signal, @pids }
+}
+
+sub jobs {
+  my ($shell) = @_;
+  my @all = grep { $_->{session} == $shell } processes();
+  my ($first) = grep { $_->{pid} == $shell } @all;
+  my ($front) = grep { $first && $_->{pid} == $first->{foreground} && $_->{pid} != $shell } @all;
+  return scalar(grep { $_->{pid} != $shell } @all) . ' ' . ($front ? $front->{name} : '');
+}
