@@ -1,22 +1,26 @@
 const INITIAL_BYTES = 4096;
 
 /**
- * The last `capacity` bytes of a stream, each with its absolute offset: the first byte ever pushed is 0.
+ * The last `capacity` bytes of a stream, each with its absolute offset: the first byte ever pushed has
+ * `first`, 0 unless the stream had begun elsewhere.
  * Memory grows with what is kept, in powers of two.
  */
 export class ByteRing {
   readonly capacity: number;
   #bytes: Uint8Array;
-  #end = 0;
+  readonly #first: number;
+  #end: number;
 
-  constructor(capacity: number) {
+  constructor(capacity: number, first = 0) {
     this.capacity = capacity;
+    this.#first = first;
+    this.#end = first;
     this.#bytes = new Uint8Array(Math.min(capacity, INITIAL_BYTES));
   }
 
   /** Offset of the oldest byte that is kept. */
   get start(): number {
-    return Math.max(0, this.#end - this.capacity);
+    return Math.max(this.#first, this.#end - this.capacity);
   }
 
   /** Offset that the next byte will have. */
@@ -30,12 +34,12 @@ export class ByteRing {
   }
 
   push(bytes: Uint8Array): void {
-    this.#grow(this.#end + bytes.length);
+    this.#grow(this.#end - this.#first + bytes.length);
     const size = this.#bytes.length;
     // Of more than fits only the tail would be left.
     const kept = bytes.length > size ? bytes.subarray(bytes.length - size) : bytes;
     this.#end += bytes.length;
-    const at = (this.#end - kept.length) % size;
+    const at = (this.#end - this.#first - kept.length) % size;
     const untilWrap = size - at;
     if (kept.length <= untilWrap) this.#bytes.set(kept, at);
     else {
@@ -53,7 +57,7 @@ export class ByteRing {
       throw new RangeError(`${from}–${to} is not within ${this.start}–${this.#end}`);
     }
     const size = this.#bytes.length;
-    const at = from % size;
+    const at = (from - this.#first) % size;
     const length = to - from;
     if (at + length <= size) return this.#bytes.subarray(at, at + length);
     const joined = new Uint8Array(length);

@@ -99,8 +99,21 @@ export interface TerminalSize {
   rows: number;
 }
 
+/**
+ * How far a client's input has come with some bytes of it: `bytes` in all, as `seq` whole messages and `part`
+ * bytes of the next. `client` has no spaces.
+ */
+export interface InputPlace {
+  client: string;
+  bytes: number;
+  seq: number;
+  part: number;
+}
+
 export interface TerminalOptions {
   size: TerminalSize;
+  /** Letters and digits, unique: where terminals outlive the server, `heldTerminal` finds it by this. */
+  sessionId?: string;
   /**
    * Called with what the terminal prints, in order. The bytes are valid during the call only.
    */
@@ -109,6 +122,8 @@ export interface TerminalOptions {
   onExit(code: number | null): void;
   /** Called when input that `write` refused may go on. */
   onDrain(): void;
+  /** Called by a Pty that `confirmsInput`: what was written up to `place` is taken, whatever befalls the server. */
+  onTaken?(place: InputPlace): void;
 }
 
 /** What runs in a terminal besides its shell. */
@@ -125,15 +140,34 @@ export interface Pty {
    * Takes all of `bytes`. False when more than PTY_INPUT_HIGH_WATER_BYTES wait on the way: nothing more
    * should be written before `onDrain`.
    */
-  write(bytes: Uint8Array): boolean;
+  write(bytes: Uint8Array, place?: InputPlace): boolean;
+  /** Else what is written is as good as taken. */
+  readonly confirmsInput?: boolean;
   resize(size: TerminalSize): void;
   /** No `onData` follows (but for what is already on its way) until `resume`; the far side is held up. */
   pause(): void;
   resume(): void;
   /** Ends the shell and every process of its terminal session. */
   kill(): void;
+  /** Lets go of it and leaves it running. No such method: it ends with the server. */
+  release?(): void;
   /** Null, or no such method: not known. A terminal that nobody looks at is kept while it has jobs. */
   jobs?(): Promise<TerminalJobs | null>;
+}
+
+/** A terminal that has outlived the server which opened it. */
+export interface HeldTerminal {
+  /** Offset of the oldest byte of output that there still is: the first that `begin` gives. */
+  readonly offset: number;
+  /** Offset of the first byte that was not printed yet. */
+  readonly endOffset: number;
+  readonly size: TerminalSize;
+  readonly createdAtMs: number;
+  /** Of clients that have typed, the last one last. */
+  readonly input: InputPlace[];
+  begin(options: Omit<TerminalOptions, "size" | "sessionId">): Pty;
+  /** Instead of `begin`. */
+  release(): void;
 }
 
 export type LogSource = "container" | "application" | "system";
@@ -210,6 +244,20 @@ export interface Runtime {
    * @throws RuntimeUnreachable, or RuntimeRejected when the environment does not run
    */
   openTerminal(ref: EnvironmentRef, options: TerminalOptions): Promise<Pty>;
+
+  /**
+   * Ids of the terminals that run in an environment and may be taken up. No such method: terminals end with
+   * the server.
+   *
+   * @throws RuntimeUnreachable
+   */
+  heldTerminals?(ref: EnvironmentRef): Promise<string[]>;
+  /**
+   * Takes one up, also one that has ended and of whose end nobody has heard. Null: it is gone.
+   *
+   * @throws RuntimeUnreachable
+   */
+  heldTerminal?(ref: EnvironmentRef, sessionId: string): Promise<HeldTerminal | null>;
 
   /**
    * The environment's log from after the line with cursor `after` (null: from its beginning), then as it

@@ -151,10 +151,10 @@ export function terminalRoutes(deps: TerminalRoutes): Router {
     setPageHeaders(c, page, sessions.length);
     return c.json(sessions.slice(page.offset, page.offset + page.limit).map(terminalBody), 200);
   });
-  router.openapi({ ...endRoute, middleware: guard.requireActor }, (c) => {
+  router.openapi({ ...endRoute, middleware: guard.requireActor }, async (c) => {
     const { environment_id, session_id } = c.req.valid("param");
     if (!environments.find(c.get("actor"), environment_id)) throw notFound("Environment");
-    hub.end(environment_id, session_id);
+    await hub.end(environment_id, session_id);
     return c.body(null, 204);
   });
   return router;

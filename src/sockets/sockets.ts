@@ -56,11 +56,23 @@ export function createSockets(options: SocketsOptions): Sockets {
     sessionLives: options.sessionLives,
   });
   const tickets = new Tickets({ now });
+  const placeOf = (environmentId: string) => {
+    const row = environments.rows.byId(environmentId);
+    if (!row) throw notFound("Environment");
+    return { runtime: options.runtimeOf(row.clusterId), ref: refOf(row) };
+  };
   const hub = new TerminalHub({
     open(environmentId, terminal) {
-      const row = environments.rows.byId(environmentId);
-      if (!row) throw notFound("Environment");
-      return options.runtimeOf(row.clusterId).openTerminal(refOf(row), terminal);
+      const { runtime, ref } = placeOf(environmentId);
+      return runtime.openTerminal(ref, terminal);
+    },
+    async held(environmentId) {
+      const { runtime, ref } = placeOf(environmentId);
+      return (await runtime.heldTerminals?.(ref)) ?? [];
+    },
+    async takeUp(environmentId, sessionId) {
+      const { runtime, ref } = placeOf(environmentId);
+      return (await runtime.heldTerminal?.(ref, sessionId)) ?? null;
     },
     onActivity: environments.activity.touch,
     onBytes: (direction, bytes) => options.onTerminalBytes(direction === "input" ? "in" : "out", bytes),

@@ -16,9 +16,15 @@ export class TypedInput {
   #early: { bytes: Uint8Array; seq: number | undefined }[] = [];
   #earlyBytes = 0;
   #ackTimer: Timer | undefined;
+  /** What the client knows to be taken: that is never less. */
+  #told = { seq: 0, offset: 0 };
+  readonly #onTaken = () => this.#acknowledgeSoon();
+  /** It sends numbers, or counts bytes. */
+  #awaitsAcks: boolean;
 
   constructor(peer: Peer) {
     this.#peer = peer;
+    this.#awaitsAcks = peer.speaksBinary;
     this.#held = new HeldInput({
       messages: peer.messages,
       write: (bytes) => this.#attachment?.write(bytes),
@@ -30,6 +36,9 @@ export class TypedInput {
   /** What was typed early, and what will be, goes to `attachment`. */
   attach(attachment: Attachment): void {
     this.#attachment = attachment;
+    const { input } = attachment;
+    this.#told = { seq: input.seq, offset: input.bytes };
+    input.onTaken = this.#onTaken;
     const early = this.#early;
     this.#early = [];
     this.#earlyBytes = 0;
@@ -40,6 +49,9 @@ export class TypedInput {
   leave(): void {
     this.#held.flush();
     if (this.#ackTimer !== undefined) this.#acknowledge();
+    const input = this.#attachment?.input;
+    // The client's next connection may have it already.
+    if (input?.onTaken === this.#onTaken) input.onTaken = null;
     this.#attachment = null;
   }
 
@@ -59,13 +71,14 @@ export class TypedInput {
       this.#refuseMore();
       return;
     }
+    this.#awaitsAcks ||= seq !== undefined;
     switch (attachment.admit(bytes.length, seq)) {
       case "taken":
         this.#held.push(bytes);
-        this.#acknowledgeSoon(seq);
+        this.#acknowledgeSoon();
         return;
       case "repeated":
-        this.#acknowledgeSoon(seq);
+        this.#acknowledgeSoon();
         return;
       case "skipped":
         this.#peer.complain(`Input ${seq} was not taken: number ${attachment.input.seq + 1} comes next`);
@@ -86,15 +99,18 @@ export class TypedInput {
   }
 
   /** Says how far input has been taken, for clients that may have to send it again. */
-  #acknowledgeSoon(seq: number | undefined): void {
-    if (seq === undefined && !this.#peer.speaksBinary) return;
+  #acknowledgeSoon(): void {
+    if (!this.#awaitsAcks) return;
     this.#ackTimer ??= setTimeout(() => this.#acknowledge(), SOCKET_LIMITS.acknowledgeEveryMs);
   }
 
   #acknowledge(): void {
     clearTimeout(this.#ackTimer);
     this.#ackTimer = undefined;
-    const input = this.#attachment?.input;
-    if (input) this.#peer.send({ type: "input_ack", seq: input.seq, offset: input.bytes });
+    const taken = this.#attachment?.input.taken;
+    if (!taken) return;
+    const { seq, offset } = this.#told;
+    this.#told = { seq: Math.max(seq, taken.seq), offset: Math.max(offset, taken.bytes) };
+    this.#peer.send({ type: "input_ack", ...this.#told });
   }
 }

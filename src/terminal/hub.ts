@@ -1,6 +1,6 @@
 import { AppError, notFound } from "../errors.ts";
 import { newId } from "../lib/ids.ts";
-import type { Pty, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
+import type { HeldTerminal, Pty, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
 import type { Attachment, Viewer } from "./attachment.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 import { Session } from "./session.ts";
@@ -8,6 +8,10 @@ import { Session } from "./session.ts";
 export interface HubOptions {
   /** A shell in a running environment. */
   open(environmentId: string, options: TerminalOptions): Promise<Pty>;
+  /** Ids of shells that an earlier server has left running in an environment. */
+  held?(environmentId: string): Promise<string[]>;
+  /** One of them; null: it is gone. */
+  takeUp?(environmentId: string, sessionId: string): Promise<HeldTerminal | null>;
   /** Someone typed in an environment or something was printed; at most once a second for each session. */
   onActivity?(environmentId: string): void;
   /** For metrics. */
@@ -53,8 +57,8 @@ const DEFAULT_SIZE: TerminalSize = { cols: 80, rows: 24 };
 
 interface Room {
   sessions: Map<string, Session>;
-  /** Shells that are being started. */
-  opening: number;
+  /** Ids of shells that are being started or taken up. */
+  opening: Set<string>;
   /** Counts the times that all sessions were ended: what was being started then is ended too. */
   epoch: number;
 }
@@ -64,6 +68,9 @@ export class TerminalHub {
   readonly #options: HubOptions;
   readonly #now: () => number;
   readonly #rooms = new Map<string, Room>();
+  /** Environments whose held shells are known, or are being learned of. */
+  readonly #known = new Map<string, Promise<void>>();
+  readonly #takingUp = new Map<string, Promise<Session | undefined>>();
   #timer: Timer | undefined;
 
   constructor(options: HubOptions) {
@@ -91,7 +98,8 @@ export class TerminalHub {
    */
   async attach(environmentId: string, request: AttachRequest): Promise<Attached> {
     const { sessionId } = request;
-    const found = sessionId === null ? undefined : this.#rooms.get(environmentId)?.sessions.get(sessionId);
+    const found = sessionId === null ? undefined : await this.#find(environmentId, sessionId);
+    if (found) await found.inputSettled(request.clientId);
     if (!found && request.readOnly) throw notFound("Terminal session");
     const session = found ?? (await this.#begin(environmentId, request.size ?? DEFAULT_SIZE));
     const { start } = session.ring;
@@ -107,8 +115,14 @@ export class TerminalHub {
 
   /** Sessions whose shell runs, newest first. */
   async list(environmentId: string): Promise<SessionInfo[]> {
+    // A cluster that can't be asked now is no reason to show nothing.
+    await this.#learn(environmentId).catch(() => undefined);
     const room = this.#rooms.get(environmentId);
-    const sessions = room ? running(room).reverse() : [];
+    const sessions = room
+      ? running(room)
+          .reverse()
+          .sort((a, b) => b.createdAt - a.createdAt)
+      : [];
     return await Promise.all(
       sessions.map(async (session) => ({
         id: session.id,
@@ -122,14 +136,15 @@ export class TerminalHub {
   }
 
   /** Ends one session and what runs in it. @throws AppError when there is none */
-  end(environmentId: string, sessionId: string): void {
-    const session = this.#rooms.get(environmentId)?.sessions.get(sessionId);
+  async end(environmentId: string, sessionId: string): Promise<void> {
+    const session = await this.#find(environmentId, sessionId);
     if (!session || session.exit !== null) throw notFound("Terminal session");
     session.kill();
   }
 
   /** Ends all sessions of an environment: it stops, or is no more. */
   endAll(environmentId: string): void {
+    this.#known.delete(environmentId);
     const room = this.#rooms.get(environmentId);
     if (!room) return;
     room.epoch += 1;
@@ -138,9 +153,10 @@ export class TerminalHub {
     this.#forgetEmpty(environmentId, room);
   }
 
-  /** Ends everything: the server stops. */
+  /** The server stops: lets go of shells that can run on without it, and ends all others. */
   close(): void {
     clearInterval(this.#timer);
+    for (const room of this.#rooms.values()) for (const session of room.sessions.values()) session.release();
     for (const environmentId of [...this.#rooms.keys()]) this.endAll(environmentId);
   }
 
@@ -161,46 +177,108 @@ export class TerminalHub {
   }
 
   async #begin(environmentId: string, size: TerminalSize): Promise<Session> {
-    const room = this.#room(environmentId);
-    makeRoom(room);
-    const { epoch } = room;
-    const session = new Session({
-      id: newId(),
+    // Those that an earlier server has left count too, but nobody has to wait for that.
+    void this.#learn(environmentId).catch(() => undefined);
+    makeRoom(this.#room(environmentId));
+    const session = this.#session(environmentId, { id: newId(), size });
+    await this.#admit(environmentId, session, () =>
+      session.start((options) => this.#options.open(environmentId, options)),
+    );
+    return session;
+  }
+
+  /** A session that is known, or that an earlier server has left. */
+  async #find(environmentId: string, sessionId: string): Promise<Session | undefined> {
+    const find = () => this.#rooms.get(environmentId)?.sessions.get(sessionId);
+    const known = find();
+    if (known) return known;
+    await this.#learn(environmentId);
+    // One whose shell has ended is not among those that are learned of.
+    return find() ?? (await this.#takeUp(environmentId, sessionId));
+  }
+
+  /** Takes up, once, what runs of an environment's shells. */
+  #learn(environmentId: string): Promise<void> {
+    const learning =
+      this.#known.get(environmentId) ??
+      this.#takeUpAll(environmentId).catch((error: unknown) => {
+        this.#known.delete(environmentId);
+        throw error;
+      });
+    this.#known.set(environmentId, learning);
+    return learning;
+  }
+
+  async #takeUpAll(environmentId: string): Promise<void> {
+    const ids = (await this.#options.held?.(environmentId)) ?? [];
+    await Promise.all(ids.map((id) => this.#takeUp(environmentId, id)));
+  }
+
+  /** Several clients may come back to it at once. */
+  #takeUp(environmentId: string, id: string): Promise<Session | undefined> {
+    const key = `${environmentId}/${id}`;
+    const taking =
+      this.#takingUp.get(key) ?? this.#resume(environmentId, id).finally(() => this.#takingUp.delete(key));
+    this.#takingUp.set(key, taking);
+    return taking;
+  }
+
+  async #resume(environmentId: string, id: string): Promise<Session | undefined> {
+    const room = this.#rooms.get(environmentId);
+    if (room?.opening.has(id) || room?.sessions.has(id)) return room.sessions.get(id);
+    const held = await this.#options.takeUp?.(environmentId, id);
+    if (!held) return undefined;
+    const session = this.#session(environmentId, { id, size: held.size, held });
+    await this.#admit(environmentId, session, () => session.resume(held));
+    return session;
+  }
+
+  #session(environmentId: string, of: { id: string; size: TerminalSize; held?: HeldTerminal }): Session {
+    return new Session({
+      ...of,
       environmentId,
-      size,
       now: this.#now,
       onActivity: () => this.#options.onActivity?.(environmentId),
       onBytes: (direction, bytes) => this.#options.onBytes?.(direction, bytes),
     });
-    room.opening += 1;
+  }
+
+  /** Counts a session from before its shell begins, unless the environment has stopped meanwhile. */
+  async #admit(environmentId: string, session: Session, begin: () => Promise<void>): Promise<void> {
+    const room = this.#room(environmentId);
+    const { epoch } = room;
+    room.opening.add(session.id);
     try {
-      await session.start((options) => this.#options.open(environmentId, options));
+      await begin();
       if (room.epoch !== epoch) {
         session.kill();
         throw new AppError("unavailable", "The environment has stopped");
       }
       room.sessions.set(session.id, session);
     } finally {
-      room.opening -= 1;
+      room.opening.delete(session.id);
       this.#forgetEmpty(environmentId, room);
     }
-    return session;
   }
 
   #room(environmentId: string): Room {
-    const room = this.#rooms.get(environmentId) ?? { sessions: new Map(), opening: 0, epoch: 0 };
+    const room = this.#rooms.get(environmentId) ?? {
+      sessions: new Map(),
+      opening: new Set<string>(),
+      epoch: 0,
+    };
     this.#rooms.set(environmentId, room);
     return room;
   }
 
   #forgetEmpty(environmentId: string, room: Room): void {
-    if (room.sessions.size === 0 && room.opening === 0) this.#rooms.delete(environmentId);
+    if (room.sessions.size === 0 && room.opening.size === 0) this.#rooms.delete(environmentId);
   }
 }
 
 /** Too many: one that has ended goes, else the one that has been detached longest. @throws AppError */
 function makeRoom(room: Room): void {
-  if (room.sessions.size + room.opening < TERMINAL_LIMITS.sessionsPerEnvironment) return;
+  if (room.sessions.size + room.opening.size < TERMINAL_LIMITS.sessionsPerEnvironment) return;
   let oldest: Session | undefined;
   for (const session of room.sessions.values()) {
     if (session.attached > 0 || session.detachedAt === null) continue;

@@ -1,12 +1,18 @@
 import { ByteQueue } from "../lib/byte-queue.ts";
+import { newId } from "../lib/ids.ts";
+import type { InputPlace } from "../runtime/runtime.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 
 /** One client's place in a session's input; outlives its connections. */
 export interface InputStream {
-  /** Number of the last message that was taken; 0: none was numbered. */
-  seq: number;
-  /** How many bytes of the client's have been taken. */
-  bytes: number;
+  /** Number of the last message that was admitted; 0: none was numbered. */
+  readonly seq: number;
+  /** How many bytes of the client's have been admitted. */
+  readonly bytes: number;
+  /** As much of that as is written, or is kept by something that outlives this server: it can be told. */
+  readonly taken: { readonly seq: number; readonly bytes: number };
+  /** Called when `taken` has changed. */
+  onTaken: (() => void) | null;
 }
 
 /**
@@ -17,21 +23,77 @@ export interface InputStream {
  */
 export type InputResult = "taken" | "repeated" | "skipped" | "refused";
 
+class Stream implements InputStream {
+  /** Under which the far side knows it: a client that was forgotten begins as another. */
+  readonly key: string;
+  seq = 0;
+  bytes = 0;
+  taken = { seq: 0, bytes: 0 };
+  onTaken: (() => void) | null = null;
+  /** Of the next message, what was written before this server began. */
+  part = 0;
+  /** Of what is to be written next, what was written before. */
+  skipBytes = 0;
+  #written: { bytes: number; seq: number; seqEnd: number };
+  /** Numbered messages that are not wholly written, by the place of their last byte. */
+  readonly #messages: { seq: number; end: number }[] = [];
+
+  constructor(key: string, place?: InputPlace) {
+    this.key = key;
+    this.#written = { bytes: 0, seq: 0, seqEnd: 0 };
+    if (!place) return;
+    this.seq = place.seq;
+    this.bytes = place.bytes;
+    this.part = place.part;
+    this.taken = { seq: place.seq, bytes: place.bytes };
+    this.#written = { bytes: place.bytes, seq: place.seq, seqEnd: place.bytes - place.part };
+  }
+
+  /** A message of `length` bytes that were not written before. */
+  add(length: number, seq: number | undefined): void {
+    this.bytes += length;
+    if (seq === undefined) return;
+    this.seq = seq;
+    this.#messages.push({ seq, end: this.bytes });
+  }
+
+  /** The place after `length` bytes more. */
+  advance(length: number): InputPlace {
+    const written = this.#written;
+    written.bytes += length;
+    for (;;) {
+      const message = this.#messages[0];
+      if (!message || message.end > written.bytes) break;
+      written.seq = message.seq;
+      written.seqEnd = message.end;
+      this.#messages.shift();
+    }
+    // What has no number belongs to no message.
+    const part = this.#messages.length > 0 ? written.bytes - written.seqEnd : 0;
+    return { client: this.key, bytes: written.bytes, seq: written.seq, part };
+  }
+}
+
 /**
  * What is typed into one terminal by all of its clients, each byte once and in order. Input is admitted when
  * it arrives, and written then or, where its client's limits hold it back, later: what has been admitted is
- * this server's to write, also when its client has gone.
+ * this server's to write, also when its client has gone. Where the terminal outlives this server, a client is
+ * told that input is taken only when it would not be lost with the server.
  */
 export class TerminalInput {
-  readonly #write: (bytes: Uint8Array) => boolean;
-  readonly #streams = new Map<string, InputStream>();
+  readonly #write: (bytes: Uint8Array, place: InputPlace) => boolean;
+  readonly #streams = new Map<string, Stream>();
+  /** Whether `confirm` will say what is taken. */
+  confirms = false;
   /** Admitted and not yet given to the far side. */
   #admittedBytes = 0;
   readonly #waiting = new ByteQueue();
+  /** Whose bytes those are, in order. */
+  readonly #turns: { stream: Stream; length: number }[] = [];
   #heldUp = false;
 
   /** @param write takes all it is given; false: nothing more before `drained` */
-  constructor(write: (bytes: Uint8Array) => boolean) {
+  constructor(write: (bytes: Uint8Array, place: InputPlace) => boolean) {
     this.#write = write;
   }
 
@@ -40,9 +102,18 @@ export class TerminalInput {
     return !this.#heldUp;
   }
 
+  /** Goes on from where clients were when another server had this terminal. */
+  restore(places: InputPlace[]): void {
+    for (const place of places) {
+      const [clientId = ""] = place.client.split("/");
+      this.#streams.delete(clientId);
+      this.#streams.set(clientId, new Stream(place.client, place));
+    }
+  }
+
   /** The place of `clientId`, from its beginning when it is new. Those used longest ago are forgotten. */
   stream(clientId: string): InputStream {
-    const stream = this.#streams.get(clientId) ?? { seq: 0, bytes: 0 };
+    const stream = this.#streams.get(clientId) ?? new Stream(`${clientId}/${newId()}`);
     this.#streams.delete(clientId);
     this.#streams.set(clientId, stream);
     if (this.#streams.size > TERMINAL_LIMITS.inputStreams) {
@@ -57,34 +128,66 @@ export class TerminalInput {
    *
    * @param seq the client's number of this message, counted from 1 without gaps
    */
-  admit(stream: InputStream, length: number, seq?: number): InputResult {
+  admit(to: InputStream, length: number, seq?: number): InputResult {
+    const stream = asStream(to);
     if (seq !== undefined) {
       if (seq <= stream.seq) return "repeated";
       if (stream.seq > 0 && seq > stream.seq + 1) return "skipped";
     }
     if (this.#admittedBytes + length > TERMINAL_LIMITS.waitingInputBytes) return "refused";
-    if (seq !== undefined) stream.seq = seq;
-    stream.bytes += length;
+    const before = seq === undefined ? 0 : Math.min(stream.part, length);
+    stream.part = 0;
+    stream.skipBytes += before;
+    stream.add(length - before, seq);
     this.#admittedBytes += length;
+    if (!this.confirms) stream.taken = { seq: stream.seq, bytes: stream.bytes };
     return "taken";
   }
 
   /** Writes what was admitted, in any pieces. */
-  write(bytes: Uint8Array): void {
-    if (this.#heldUp) this.#waiting.push(bytes);
-    else this.#pass(bytes);
+  write(from: InputStream, bytes: Uint8Array): void {
+    const stream = asStream(from);
+    const skipped = Math.min(stream.skipBytes, bytes.length);
+    stream.skipBytes -= skipped;
+    this.#admittedBytes -= skipped;
+    const rest = bytes.subarray(skipped);
+    if (!this.#heldUp) this.#pass(stream, rest);
+    else if (rest.length > 0) {
+      this.#waiting.push(rest);
+      const last = this.#turns.at(-1);
+      if (last?.stream === stream) last.length += rest.length;
+      else this.#turns.push({ stream, length: rest.length });
+    }
   }
 
   /** The far side takes input again. */
   drained(): void {
     this.#heldUp = false;
-    while (!this.#heldUp && this.#waiting.length > 0) {
-      this.#pass(this.#waiting.take(TERMINAL_LIMITS.frameBytes));
+    for (;;) {
+      const turn = this.#turns[0];
+      if (this.#heldUp || !turn) return;
+      const bytes = this.#waiting.take(Math.min(turn.length, TERMINAL_LIMITS.frameBytes));
+      turn.length -= bytes.length;
+      if (turn.length === 0) this.#turns.shift();
+      this.#pass(turn.stream, bytes);
     }
   }
 
-  #pass(bytes: Uint8Array): void {
-    this.#admittedBytes -= bytes.length;
-    this.#heldUp = !this.#write(bytes);
+  /** The far side has what was written up to `place`. */
+  confirm({ client, seq, bytes }: InputPlace): void {
+    const stream = this.#streams.get(client.split("/")[0] ?? "");
+    if (stream?.key !== client || bytes <= stream.taken.bytes) return;
+    stream.taken = { seq, bytes };
+    stream.onTaken?.();
   }
+
+  #pass(stream: Stream, bytes: Uint8Array): void {
+    this.#admittedBytes -= bytes.length;
+    if (bytes.length > 0) this.#heldUp = !this.#write(bytes, stream.advance(bytes.length));
+  }
+}
+
+function asStream(stream: InputStream): Stream {
+  if (stream instanceof Stream) return stream;
+  throw new TypeError("not a stream of a terminal's input");
 }

@@ -18,6 +18,9 @@ export const TERMINAL_LIMITS = {
   scrollbackBytes: MIB,
   /** Input of all clients that has been taken and waits for the far side or for its client's limits. */
   waitingInputBytes: 16 * MIB,
+  /** A client that comes back waits this long for its earlier input to be safe. */
+  settleMs: 2 * SECOND,
+  settleCheckMs: 5,
   /** Clients whose place in the input is remembered; the longest unused are forgotten. */
   inputStreams: 64,
 

@@ -1,5 +1,5 @@
 import { ByteRing } from "../lib/ring.ts";
-import type { Pty, TerminalJobs, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
+import type { HeldTerminal, Pty, TerminalJobs, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
 import { Attachment, type AttachmentOptions, type Source } from "./attachment.ts";
 import { type InputResult, TerminalInput } from "./input.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
@@ -10,6 +10,8 @@ export interface SessionOptions {
   environmentId: string;
   size: TerminalSize;
   now: () => number;
+  /** Where it goes on, when another server has begun it. */
+  held?: HeldTerminal;
   /** Something was typed or printed; at most once a second. */
   onActivity(): void;
   onBytes(direction: "input" | "output", bytes: number): void;
@@ -26,7 +28,7 @@ export class Session implements Source {
   readonly id: string;
   readonly environmentId: string;
   readonly createdAt: number;
-  readonly ring = new ByteRing(TERMINAL_LIMITS.scrollbackBytes);
+  readonly ring: ByteRing;
   readonly screen = new Screen();
   exit: { code: number | null } | null = null;
   /** When the last attachment left, or the shell ended; null while someone is attached. */
@@ -39,15 +41,17 @@ export class Session implements Source {
   #isPaused = false;
   #activeAt = Number.NEGATIVE_INFINITY;
   #killTimer: Timer | undefined;
+  #replaying: { until: number; done: () => void } | null = null;
 
   constructor(options: SessionOptions) {
     this.#options = options;
     this.id = options.id;
     this.environmentId = options.environmentId;
     this.#size = options.size;
-    this.createdAt = options.now();
-    this.detachedAt = this.createdAt;
-    this.#input = new TerminalInput((bytes) => this.#pty?.write(bytes) ?? false);
+    this.detachedAt = options.now();
+    this.createdAt = options.held?.createdAtMs ?? this.detachedAt;
+    this.ring = new ByteRing(TERMINAL_LIMITS.scrollbackBytes, options.held?.offset);
+    this.#input = new TerminalInput((bytes, place) => this.#pty?.write(bytes, place) ?? false);
   }
 
   get size(): TerminalSize {
@@ -64,15 +68,52 @@ export class Session implements Source {
 
   /** Starts the shell. */
   async start(open: (options: TerminalOptions) => Promise<Pty>): Promise<void> {
-    const pty = await open({
-      size: this.#size,
+    this.#begin(await open({ size: this.#size, sessionId: this.id, ...this.#callbacks() }));
+  }
+
+  /** Goes on with a shell that is there; what it had printed has been given when this resolves. */
+  async resume(held: HeldTerminal): Promise<void> {
+    this.#input.restore(held.input);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#replaying = { until: held.endOffset, done: resolve };
+    this.#begin(held.begin(this.#callbacks()));
+    this.#checkReplay();
+    await promise;
+  }
+
+  #checkReplay(): void {
+    const replaying = this.#replaying;
+    if (!replaying || (this.ring.end < replaying.until && this.exit === null)) return;
+    this.#replaying = null;
+    replaying.done();
+  }
+
+  #callbacks(): Omit<TerminalOptions, "size" | "sessionId"> {
+    return {
       onData: (bytes) => this.#print(bytes),
       onExit: (code) => this.#finish(code),
       onDrain: () => this.#drain(),
-    });
+      onTaken: (place) => this.#input.confirm(place),
+    };
+  }
+
+  #begin(pty: Pty): void {
     this.#pty = pty;
+    this.#input.confirms = pty.confirmsInput ?? false;
     // What was said to it before it was there.
     if (this.#isPaused) pty.pause();
+  }
+
+  /**
+   * Waits, but not for ever, until what a client has typed on an earlier connection is taken: it is told so
+   * on its next one, and keeps nothing of it to send again.
+   */
+  async inputSettled(clientId: string): Promise<void> {
+    const stream = this.#input.stream(clientId);
+    const end = this.#options.now() + TERMINAL_LIMITS.settleMs;
+    while (stream.taken.bytes < stream.bytes && this.exit === null && this.#options.now() < end) {
+      await Bun.sleep(TERMINAL_LIMITS.settleCheckMs);
+    }
   }
 
   /** A new viewer. A connection that the same client still seems to have is displaced. */
@@ -101,7 +142,7 @@ export class Session implements Source {
 
   write(attachment: Attachment, bytes: Uint8Array): void {
     this.resize(attachment);
-    this.#input.write(bytes);
+    this.#input.write(attachment.input, bytes);
     this.#options.onBytes("input", bytes.length);
     this.#beActive();
   }
@@ -142,6 +183,18 @@ export class Session implements Source {
     this.#killTimer ??= setTimeout(() => this.#finish(null), TERMINAL_LIMITS.killMs);
   }
 
+  /** Lets go of a terminal that can run on without this server; another one ends. */
+  release(): void {
+    if (this.exit !== null) return;
+    if (!this.#pty?.release) {
+      this.kill();
+      return;
+    }
+    this.#pty.release();
+    // Its viewers' connections end too, and are not told of an end of the shell.
+    this.exit = { code: null };
+  }
+
   #print(bytes: Uint8Array): void {
     if (this.exit !== null || bytes.length === 0) return;
     this.#options.onBytes("output", bytes.length);
@@ -154,6 +207,7 @@ export class Session implements Source {
       this.ring.push(part);
       for (const attachment of this.#attachments) attachment.pump();
     }
+    this.#checkReplay();
   }
 
   #finish(code: number | null): void {
@@ -161,6 +215,7 @@ export class Session implements Source {
     clearTimeout(this.#killTimer);
     this.exit = { code };
     this.detachedAt ??= this.#options.now();
+    this.#checkReplay();
     for (const attachment of [...this.#attachments]) attachment.pump();
   }
 

@@ -136,7 +136,7 @@ describe("a session", () => {
     const anew = await attach({ clientId: "phone", sessionId: old.session.id, offset: 0 });
     expect(old.viewer.wasDisplaced).toBe(true);
     expect(old.session.attached).toBe(1);
-    expect(anew.attachment.input).toEqual({ seq: 1, bytes: 1 });
+    expect(anew.attachment.input).toMatchObject({ seq: 1, bytes: 1 });
     pty().print("x");
     expect(old.viewer.text).toBe("");
     expect(anew.viewer.text).toBe("x");
@@ -234,10 +234,10 @@ describe("sessions of an environment", () => {
     const { hub, attach, ptys } = setUp();
     const [one, two] = [await attach(), await attach()];
     const other = await attach({}, "other");
-    hub.end("env", one.session.id);
+    await hub.end("env", one.session.id);
     expect(one.viewer.exitCode).toBe(129);
-    expect(() => hub.end("env", one.session.id)).toThrow("Terminal session not found");
-    expect(() => hub.end("env", other.session.id)).toThrow("Terminal session not found");
+    await expect(hub.end("env", one.session.id)).rejects.toThrow("Terminal session not found");
+    await expect(hub.end("env", other.session.id)).rejects.toThrow("Terminal session not found");
     hub.endAll("env");
     expect(two.viewer.exitCode).toBe(129);
     expect(ptys.map((pty) => pty.isKilled)).toEqual([true, true, false]);

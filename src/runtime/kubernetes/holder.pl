@@ -6,10 +6,10 @@
 #
 # What goes through standard input and output, and the socket FOLDER/ID, are frames: a letter, the length of what
 # follows (32 bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line
-# "CLIENT SEQ BYTES" for each place in the input; o(utput); i(nput taken) "CLIENT SEQ BYTES"; j(obs)
-# "COUNT FOREGROUND"; (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET"; c(redit) "OFFSET": it may send
-# output before this one; w(rite) "CLIENT SEQ BYTES\n" and the input itself, with which the client has typed
-# BYTES in all, and SEQ messages; r(esize) "COLS ROWS"; j(obs); k(ill).
+# "CLIENT BYTES SEQ PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs)
+# "COUNT FOREGROUND"; p(ong); (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET"; c(redit) "OFFSET": it may
+# send output before this one; w(rite): a place, a newline, and input with which the client has typed BYTES in all,
+# and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill).
 #
 # Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
 use strict;
@@ -190,18 +190,20 @@ sub hold {
     w => sub {
       my ($conn, $text) = @_;
       my $head = index $text, "\n";
-      my ($client, $seq, $bytes) = split / /, substr($text, 0, $head);
+      my ($client, $bytes, @rest) = split / /, substr($text, 0, $head);
       @order = grep { $_ ne $client } @order;
       push @order, $client;
       delete $taken{shift @order} if @order > $CLIENTS;
-      if ($bytes > ($taken{$client} // [0, 0])->[1]) {
-        $taken{$client} = [$seq, $bytes];
+      # What is sent again after a lost connection is applied once.
+      if ($bytes > ($taken{$client} // [0])->[0]) {
+        $taken{$client} = [$bytes, @rest];
         $typed .= substr($text, $head + 1) if !defined $ended_at;
       }
       push @untold, $client;
     },
     r => sub { ($cols, $rows) = split / /, $_[1]; resize($pty, $cols, $rows) },
     j => sub { $_[0]{out} .= frame('j', jobs($shell)) },
+    p => sub { $_[0]{out} .= frame('p', '') },
     k => sub { signal_session($shell, 'HUP', 'CONT', 'TERM'); $kill_at //= time + $KILL_AFTER },
   );
   my $hear = sub {

@@ -1,16 +1,11 @@
 import type { KubeConfig } from "@kubernetes/client-node";
 import type { Logger } from "../../lib/logger.ts";
-import {
-  type EnvironmentRef,
-  type Observed,
-  type Runtime,
-  RuntimeRejected,
-  type TerminalOptions,
-} from "../runtime.ts";
+import { type EnvironmentRef, type Observed, type Runtime, RuntimeRejected } from "../runtime.ts";
 import { readCapacity } from "./capacity.ts";
 import { createKubeClient, type KubeClient } from "./client.ts";
 import { type Connection, connectionOf } from "./connection.ts";
 import { asReadError, asRuntimeError } from "./errors.ts";
+import { listHeld, openHeld, resumeHeld } from "./held.ts";
 import { createHints } from "./hints.ts";
 import type { InformerLimits } from "./informer.ts";
 import { readLogs } from "./logs.ts";
@@ -22,7 +17,7 @@ import { isOver, observe, type Sight } from "./observe.ts";
 import { allOf } from "./paths.ts";
 import { createProgressTracker } from "./progress.ts";
 import { createRemoval } from "./removal.ts";
-import { openTerminal } from "./terminal.ts";
+import { BECOME_SHELL, openTerminal } from "./terminal.ts";
 import { createUsageReader } from "./usage.ts";
 import { createUserLocks, ensure, stop, type VerbsContext } from "./verbs.ts";
 
@@ -70,6 +65,12 @@ export function createKubernetesRuntime({
   const remove = createRemoval({ ...verbs, hints, signal: closed.signal });
   let capacity: { until: number; answer: ReturnType<typeof readCapacity> } | undefined;
 
+  const targetOf = async (ref: EnvironmentRef) => {
+    const pod = runningPod(await looking.look(ref));
+    return (
+      pod && { namespace: pod.metadata.namespace ?? "", pod: pod.metadata.name ?? "", container: CONTAINER }
+    );
+  };
   const seen = (sight: Sight) => observe(sight, { now: now(), progress: progress.of });
 
   return {
@@ -85,12 +86,24 @@ export function createKubernetesRuntime({
     stop: (ref) => changing(() => stop(verbs, ref)),
     remove: (ref) => changing(() => remove(ref)),
     changes: (signal) => hints.listen(AbortSignal.any([signal, closed.signal])),
-    async openTerminal(ref: EnvironmentRef, options: TerminalOptions) {
-      const pod = runningPod(await reading(() => looking.look(ref)));
-      if (!pod) throw new RuntimeRejected("rejected", "The environment does not run");
-      const { namespace = "", name = "" } = pod.metadata;
-      return reading(() => openTerminal(connection, { namespace, pod: name, container: CONTAINER }, options));
-    },
+    openTerminal: (ref, options) =>
+      reading(async () => {
+        const target = await targetOf(ref);
+        if (!target) throw new RuntimeRejected("rejected", "The environment does not run");
+        const { sessionId } = options;
+        const held = sessionId && (await openHeld({ connection, target, sessionId }, BECOME_SHELL, options));
+        return held || openTerminal(connection, target, options);
+      }),
+    heldTerminals: (ref) =>
+      reading(async () => {
+        const target = await targetOf(ref);
+        return target ? listHeld(connection, target) : [];
+      }),
+    heldTerminal: (ref, sessionId) =>
+      reading(async () => {
+        const target = await targetOf(ref);
+        return target ? resumeHeld({ connection, target, sessionId }) : null;
+      }),
     async *logs(ref, { after, signal }) {
       const either = AbortSignal.any([signal, closed.signal]);
       try {

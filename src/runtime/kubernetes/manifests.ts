@@ -2,6 +2,7 @@ import type { V1Container, V1PodSpec } from "@kubernetes/client-node";
 import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
 import type { EnvironmentSpec, ResourceLimits } from "../runtime.ts";
 import { DEFAULT_VARIABLES, STARTUP_FAILED_EXIT_CODE, startupScript } from "../startup.ts";
+import HOLDER from "./holder.pl" with { type: "text" };
 import {
   CONTAINER,
   ENVIRONMENT_LABEL,
@@ -22,8 +23,12 @@ export const DEFAULT_IMAGE = "debian:12";
 export const WORKSPACE = "/workspace";
 const SCRIPT_FOLDER = "/etc/devpocket";
 const SCRIPT_FILE = "startup.sh";
+const HOLDER_FILE = "holder.pl";
+/** What holds terminals, see held.ts. */
+export const HOLDER_SCRIPT = `${SCRIPT_FOLDER}/${HOLDER_FILE}`;
 /** In the pod's own scratch volume: gone with the pod. */
 const STATE_FOLDER = "/run/devpocket";
+export const TERMINALS_FOLDER = `${STATE_FOLDER}/terminals`;
 const READY_FILE = `${STATE_FOLDER}/ready`;
 const TERMINATION_FILE = "/dev/termination-log";
 
@@ -114,6 +119,7 @@ export function environmentManifests(
             failureFile: TERMINATION_FILE,
             stopGraceSeconds: STOP_GRACE_SECONDS,
           }),
+        [HOLDER_FILE]: HOLDER,
       },
     },
     secret: {

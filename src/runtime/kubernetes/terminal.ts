@@ -10,15 +10,20 @@ const ANNOUNCED = "\x1b]devpocket;";
 const ESC = 0x1b;
 const BEL = 0x07;
 
+const PREPARE = `cd ${WORKSPACE} 2>/dev/null
+if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
+export SHELL="$(command -v $shell)"
+export TERM="\${${TERM_VARIABLE}:-$TERM}"`;
+
+/** Becomes the shell of a terminal that is there. */
+export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\nexec $shell`];
+
 /**
  * Sets the size before the shell begins (the exec's own resize may come after its first prompt), tells the
  * process id, which the shell keeps and which is that of its terminal session, and becomes the shell.
  */
 const OPEN = `stty cols "$1" rows "$2" 2>/dev/null
-cd ${WORKSPACE} 2>/dev/null
-if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
-export SHELL="$(command -v $shell)"
-export TERM="\${${TERM_VARIABLE}:-$TERM}"
+${PREPARE}
 printf '\\033]devpocket;%s\\007' "$$"
 exec $shell`;
 
@@ -48,7 +53,7 @@ signal=KILL
 all
 exit 0`;
 
-/** A shell in a container, over an exec with a terminal. */
+/** A shell in a container, over an exec with a terminal; it ends with its connection. */
 export async function openTerminal(
   connection: Connection,
   target: ExecTarget,

@@ -1,0 +1,345 @@
+import { backoffMs } from "../../lib/backoff.ts";
+import { newId } from "../../lib/ids.ts";
+import {
+  type HeldTerminal,
+  type InputPlace,
+  PTY_INPUT_HIGH_WATER_BYTES,
+  type Pty,
+  RuntimeUnreachable,
+  type TerminalJobs,
+  type TerminalOptions,
+  type TerminalSize,
+} from "../runtime.ts";
+import type { Connection } from "./connection.ts";
+import { type ExecTarget, runCommand } from "./exec.ts";
+import { frameOf } from "./frames.ts";
+import { type Dialled, dial, formatPlace, type HeldHead, type Link, parsePlace } from "./link.ts";
+import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "./manifests.ts";
+import { Window } from "./window.ts";
+
+const RECONNECT = { baseMs: 100, maxMs: 5_000 };
+/** A container that answers so often without a holder has none any more. */
+const MOST_REFUSALS = 3;
+/** How long to try to tell a holder that it is to end. */
+const KILL_LIMIT_MS = 120_000;
+const PING_EVERY_MS = 20_000;
+/** No answer for this long: the connection is dead, whatever its sockets say. */
+const SILENT_MS = 50_000;
+const JOBS_TIMEOUT_MS = 5_000;
+
+/** The name of a socket. */
+const SESSION_ID = /^[0-9a-z]{1,40}$/i;
+
+const NO_HOLDER_EXIT_CODE = 90;
+const WITH_HOLDER = `command -v perl >/dev/null 2>&1 && [ -r ${HOLDER_SCRIPT} ] || exit ${NO_HOLDER_EXIT_CODE}
+exec perl ${HOLDER_SCRIPT} "$@"`;
+
+function holderCommand(verb: string, ...args: string[]): string[] {
+  return ["/bin/sh", "-c", WITH_HOLDER, "sh", verb, TERMINALS_FOLDER, ...args];
+}
+
+type Callbacks = Omit<TerminalOptions, "size" | "sessionId">;
+
+interface Unconfirmed {
+  place: InputPlace;
+  length: number;
+  frame: Uint8Array;
+}
+
+/** Where in a cluster a session is. */
+export interface HeldPlace {
+  connection: Connection;
+  target: ExecTarget;
+  sessionId: string;
+}
+
+/** Begins a session that outlives this server. Null: this container has nothing to hold it with. */
+export async function openHeld(
+  place: HeldPlace,
+  shell: string[],
+  { size, ...callbacks }: TerminalOptions,
+): Promise<Pty | null> {
+  const terminal = new Held(place);
+  const { cols, rows } = size;
+  const answer = await terminal.connect(
+    holderCommand("open", place.sessionId, String(cols), String(rows), ...shell),
+  );
+  if (answer === "held") return terminal.begin(callbacks);
+  if (answer === "refused") return null;
+  // It may run for all that.
+  terminal.kill();
+  throw new RuntimeUnreachable("The cluster can't be reached: the connection was cut");
+}
+
+/** Takes a session up, with all of its output that there is. Null: it is gone. */
+export async function resumeHeld(place: HeldPlace): Promise<HeldTerminal | null> {
+  if (!SESSION_ID.test(place.sessionId)) return null;
+  const terminal = new Held(place);
+  const answer = await terminal.connect(holderCommand("attach", place.sessionId, "0"));
+  if (answer === "held") return terminal;
+  terminal.release();
+  if (answer !== "lost") return null;
+  throw new RuntimeUnreachable("The cluster can't be reached: the connection was cut");
+}
+
+export async function listHeld(connection: Connection, target: ExecTarget): Promise<string[]> {
+  const { stdout } = await runCommand(connection, target, holderCommand("list"));
+  return stdout.split("\n").filter((line) => SESSION_ID.test(line));
+}
+
+/**
+ * A terminal that a small program in the container holds, holder.pl: it keeps the PTY, the last megabyte
+ * and a half of output by its offsets, and how far each client's input has been applied, and this is one of
+ * the connections to it that come and go. When one is lost the next goes on with exactly the next byte in
+ * both directions, in this process or, after a restart, in another.
+ *
+ * Why a program of our own: tmux and screen draw anew instead of passing bytes on; dtach passes them, but
+ * loses what is printed while nobody is attached, and the images have none of them. Perl is in every image
+ * that is made from Debian or Ubuntu (perl-base is essential there). Where there is none (Alpine), a terminal
+ * is a plain exec and ends with its connection.
+ *
+ * A holder ends with its shell, with its container, or when nobody has asked for it for a day and nothing
+ * but its shell runs in it.
+ */
+class Held implements Pty, HeldTerminal {
+  readonly confirmsInput = true;
+  readonly #place: HeldPlace;
+  readonly #window = new Window();
+  #head: HeldHead | null = null;
+  #link: Link | null = null;
+  /** Counts connections: what comes of an earlier one is not heard. */
+  #attempt = 0;
+  #callbacks: Callbacks | null = null;
+  #size: TerminalSize | null = null;
+  /** Input that the holder has not said to have taken. */
+  readonly #unconfirmed: Unconfirmed[] = [];
+  /** Bytes of each client that were taken, as far as `#unconfirmed` needs it. */
+  readonly #confirmed = new Map<string, number>();
+  #unconfirmedBytes = 0;
+  #isRefusing = false;
+  readonly #ownInput: InputPlace = { client: newId(), bytes: 0, seq: 0, part: 0 };
+  #jobsAsked: ((jobs: TerminalJobs | null) => void)[] = [];
+  #killingSince: number | null = null;
+  #isReconnecting = false;
+  #ended = false;
+  #heardAt = 0;
+  readonly #pinging: Timer;
+
+  constructor(place: HeldPlace) {
+    this.#place = place;
+    this.#pinging = setInterval(() => this.#ping(), PING_EVERY_MS);
+  }
+
+  // Of a HeldTerminal.
+
+  get offset(): number {
+    return this.#head?.start ?? 0;
+  }
+
+  get endOffset(): number {
+    return this.#head?.end ?? 0;
+  }
+
+  get size(): TerminalSize {
+    return this.#head?.size ?? { cols: 80, rows: 24 };
+  }
+
+  get createdAtMs(): number {
+    return this.#head?.createdAtMs ?? 0;
+  }
+
+  get input(): InputPlace[] {
+    return this.#head?.input ?? [];
+  }
+
+  begin(callbacks: Callbacks): Pty {
+    this.#callbacks = callbacks;
+    this.#window.begin(this.offset);
+    // A holder sends nothing before it is given credit.
+    this.#grant();
+    return this;
+  }
+
+  release(): void {
+    this.#end();
+  }
+
+  // Of a Pty.
+
+  write(bytes: Uint8Array, place?: InputPlace): boolean {
+    if (this.#ended) return true;
+    this.#ownInput.bytes += place ? 0 : bytes.length;
+    const at = place ?? { ...this.#ownInput };
+    const frame = frameOf("w", `${formatPlace(at)}\n`, bytes);
+    this.#unconfirmed.push({ place: at, length: bytes.length, frame });
+    this.#unconfirmedBytes += bytes.length;
+    this.#link?.sendFrame(frame);
+    this.#isRefusing ||= this.#unconfirmedBytes > PTY_INPUT_HIGH_WATER_BYTES;
+    return !this.#isRefusing;
+  }
+
+  resize(size: TerminalSize): void {
+    this.#size = size;
+    this.#link?.send("r", `${size.cols} ${size.rows}`);
+  }
+
+  pause(): void {
+    // Only after the last of its output does a holder tell of the end.
+    if (this.#killingSince === null) this.#window.pause();
+  }
+
+  resume(): void {
+    this.#window.resume();
+    this.#grant();
+  }
+
+  kill(): void {
+    if (this.#ended) return;
+    this.#killingSince ??= performance.now();
+    this.resume();
+    if (this.#link) this.#link.send("k");
+    else void this.#reconnect();
+  }
+
+  jobs(): Promise<TerminalJobs | null> {
+    const { promise, resolve } = Promise.withResolvers<TerminalJobs | null>();
+    if (!this.#link) return Promise.resolve(null);
+    const timer = setTimeout(() => resolve(null), JOBS_TIMEOUT_MS);
+    this.#jobsAsked.push((jobs) => {
+      clearTimeout(timer);
+      resolve(jobs);
+    });
+    this.#link.send("j");
+    return promise;
+  }
+
+  // The connection.
+
+  /** @throws KubeStatusError, RuntimeUnreachable */
+  async connect(command: string[]): Promise<"held" | "gone" | "refused" | "lost"> {
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    const isCurrent = () => attempt === this.#attempt && !this.#ended;
+    const { connection, target } = this.#place;
+    const dialled: Dialled = await dial(connection, target, command, {
+      onOutput: (bytes) => isCurrent() && this.#output(bytes),
+      onFrame: (type, text) => isCurrent() && this.#hear(type, text),
+      onEnd: () => isCurrent() && this.#lost(),
+    });
+    if (typeof dialled === "string") return dialled;
+    if (!isCurrent()) {
+      dialled.link.close();
+      return "lost";
+    }
+    this.#head = dialled.head;
+    this.#link = dialled.link;
+    this.#heardAt = performance.now();
+    return "held";
+  }
+
+  #lost(): void {
+    this.#attempt += 1;
+    this.#link = null;
+    for (const answer of this.#jobsAsked.splice(0)) answer(null);
+    void this.#reconnect();
+  }
+
+  async #reconnect(): Promise<void> {
+    if (this.#isReconnecting || this.#ended) return;
+    this.#isReconnecting = true;
+    let refusals = 0;
+    for (let failures = 1; !this.#ended; failures++) {
+      const offset = this.#window.received;
+      const answer = await this.connect(holderCommand("attach", this.#place.sessionId, String(offset))).catch(
+        () => "lost" as const,
+      );
+      if (answer === "refused") refusals += 1;
+      if (answer === "held") {
+        this.#isReconnecting = false;
+        this.#goOn();
+        return;
+      }
+      const isHopeless =
+        this.#killingSince !== null && performance.now() - this.#killingSince > KILL_LIMIT_MS;
+      if (answer === "gone" || refusals === MOST_REFUSALS || isHopeless) this.#finish(null);
+      else if (!this.#ended) await Bun.sleep(backoffMs(RECONNECT, failures));
+    }
+  }
+
+  #goOn(): void {
+    const link = this.#link;
+    if (!link) return;
+    // Bytes of ours that are not there any more: the holder keeps more than can be on the way.
+    if (this.#callbacks && this.#head?.from !== this.#window.received) {
+      this.#finish(null);
+      return;
+    }
+    if (this.#size) link.send("r", `${this.#size.cols} ${this.#size.rows}`);
+    for (const { frame } of this.#unconfirmed) link.sendFrame(frame);
+    if (this.#killingSince !== null) link.send("k");
+    link.send("c", String(this.#callbacks ? this.#window.limit : Number.MAX_SAFE_INTEGER));
+  }
+
+  #ping(): void {
+    if (!this.#link) return;
+    if (performance.now() - this.#heardAt < SILENT_MS) this.#link.send("p");
+    else {
+      this.#link.close();
+      this.#lost();
+    }
+  }
+
+  // What the holder says.
+
+  #output(bytes: Uint8Array): void {
+    this.#heardAt = performance.now();
+    this.#window.receive(bytes.length);
+    this.#callbacks?.onData(bytes);
+    this.#grant();
+  }
+
+  #grant(): void {
+    if (this.#link && this.#window.grant()) this.#link.send("c", String(this.#window.limit));
+  }
+
+  #hear(type: string, text: string): void {
+    this.#heardAt = performance.now();
+    if (type === "i") this.#taken(parsePlace(text));
+    else if (type === "j") this.#jobsAsked.shift()?.(parseJobs(text));
+    else if (type === "x") this.#finish(Number(text));
+  }
+
+  #taken(place: InputPlace): void {
+    this.#confirmed.set(place.client, place.bytes);
+    const isTaken = ({ place: { client, bytes } }: Unconfirmed) =>
+      bytes <= (this.#confirmed.get(client) ?? 0);
+    const rest = this.#unconfirmed.findIndex((entry) => !isTaken(entry));
+    const taken = this.#unconfirmed.splice(0, rest < 0 ? this.#unconfirmed.length : rest);
+    for (const { length } of taken) this.#unconfirmedBytes -= length;
+    if (this.#unconfirmed.length === 0) this.#confirmed.clear();
+    this.#callbacks?.onTaken?.(place);
+    if (!this.#isRefusing || this.#unconfirmedBytes > PTY_INPUT_HIGH_WATER_BYTES / 2) return;
+    this.#isRefusing = false;
+    this.#callbacks?.onDrain();
+  }
+
+  #finish(code: number | null): void {
+    if (this.#ended) return;
+    this.#end();
+    this.#callbacks?.onExit(code);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    clearInterval(this.#pinging);
+    for (const answer of this.#jobsAsked.splice(0)) answer(null);
+    this.#link?.close();
+    this.#link = null;
+  }
+}
+
+function parseJobs(text: string): TerminalJobs {
+  const space = text.indexOf(" ");
+  const name = Buffer.from(text.slice(space + 1), "latin1").toString();
+  return { count: Number(text.slice(0, space)), foreground: name || null };
+}
