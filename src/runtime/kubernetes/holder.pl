@@ -225,8 +225,9 @@ sub hold {
   # A full terminal gives 4 KB a read; several of them make a frame.
   my $read = sub {
     for (1 .. 16) {
-      my $n = sysread($pty, $kept, $FRAME, length $kept);
+      my $n = sysread($pty, my $part, $FRAME);
       if (!$n) { $silent = 1 if defined $n || ($! != EAGAIN && $! != EINTR); last }
+      $kept .= $part;
       last if $n < 1024;
     }
     my $more = length($kept) - $KEPT;
@@ -279,8 +280,9 @@ sub hold {
         $viewer->{out} .= frame('i', "$_ @{$taken{$_}}") if $taken{$_};
       }
     }
-    $pump->();
+    # In this order: what is left unsent then has something in its way that will be heard of.
     $flush->($_) for @conns;
+    $pump->();
     $drop->($_) for grep { $now - $_->{heard} > $SILENT } @conns;
     last if defined $told && !$viewer && $now - $told > $DELIVERED;
     last if defined $ended_at && !$viewer && $now - $ended_at > $UNDELIVERED;
