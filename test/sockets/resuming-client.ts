@@ -1,3 +1,5 @@
+const RETRY_MS = 20;
+
 /**
  * A client that never gives up: it connects again whenever it is cut, goes on at the next byte, and sends
  * again what the server has not taken. About what docs/terminal.md shows, for both protocols.
@@ -63,7 +65,13 @@ export class ResumingClient {
       if (typeof data === "string") this.#receive(JSON.parse(data));
       else this.#output(new Uint8Array(data));
     };
-    socket.onclose = () => {
+    let wasOpen = false;
+    socket.onopen = () => {
+      wasOpen = true;
+    };
+    socket.onclose = async () => {
+      // The server may be gone for a while.
+      if (!wasOpen) await Bun.sleep(RETRY_MS);
       if (socket === this.#socket && !this.#isClosed) this.#connect();
     };
     socket.onerror = () => {};
