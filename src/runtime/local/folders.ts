@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import * as v from "valibot";
 import { isId } from "../../lib/ids.ts";
+import { SANDBOX_PATH } from "./sandbox.ts";
 
 /*
  * What the local runtime keeps on disk. Per environment a workspace, and a private folder with its state,
@@ -81,18 +82,30 @@ export async function removeFolders(folders: Folders): Promise<void> {
   await removeTree(folders.workspace);
   const inside = await readdir(folders.private).catch(() => []);
   for (const name of inside.filter((entry) => entry !== "state.json")) {
-    await removeTree(join(folders.private, name));
+    await rm(join(folders.private, name), { recursive: true, force: true });
   }
-  await removeTree(folders.private);
+  await rm(folders.private, { recursive: true, force: true });
 }
 
-/** Also one with folders that their owner may not write to. */
+/**
+ * By the system's own `rm`, which walks with file descriptors: a user may have made a tree deeper than any
+ * path can be long, over which the platform's removal never ends. Also one that its owner may not write to.
+ */
 async function removeTree(path: string): Promise<void> {
-  try {
-    await rm(path, { recursive: true, force: true, maxRetries: 3 });
-  } catch {
-    const unlock = Bun.spawn(["chmod", "-R", "u+rwX", "--", path], { stdout: "ignore", stderr: "ignore" });
-    await unlock.exited;
-    await rm(path, { recursive: true, force: true, maxRetries: 3 });
-  }
+  if ((await run("rm", "-rf", "--", path)) === null) return;
+  await run("chmod", "-R", "u+rwX", "--", path);
+  const fault = await run("rm", "-rf", "--", path);
+  if (fault !== null) throw new Error(`${path} could not be removed: ${fault}`);
+}
+
+/** Null, or what it complained of first. */
+async function run(...command: string[]): Promise<string | null> {
+  const child = Bun.spawn(command, {
+    env: { PATH: SANDBOX_PATH, LC_ALL: "C" },
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  const [said, code] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+  return code === 0 ? null : (said.split("\n")[0] ?? "");
 }

@@ -49,6 +49,18 @@ describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
     await reach(runtime, spec, "absent");
   });
 
+  test("removing an environment also removes a tree that is deeper than a path can be long", async () => {
+    // Six that are within the limit of 4096 bytes, moved into one another.
+    const tree = "d/".repeat(1000);
+    const deeper = `for i in 6 5 4 3 2 1; do mkdir -p $i/${tree}; [ $i = 6 ] || mv $((i + 1)) $i/${tree}; done`;
+    const spec = localSpec({ startupCommands: [deeper, `chmod 0 1/${tree}`] });
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+    expect(existsSync(join(folder.path, "workspaces", spec.environmentId))).toBe(false);
+  });
+
   test("removing an environment also removes folders that can't be written to", async () => {
     const spec = localSpec();
     await runtime.ensure(spec);
