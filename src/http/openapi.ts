@@ -115,9 +115,12 @@ function withCommon(route: Route): Responses {
   const misfit = { 422: problem("The request does not fit its schema") };
   const common: Responses = {
     ...(needsToken ? { 401: problem("No token, or one that is not or no longer valid") } : {}),
-    ...(route.request?.body ? { 413: problem("The body is larger than 1 MiB"), ...misfit } : {}),
-    ...(route.request?.body?.content["application/json"]
-      ? { 415: problem("The body is not `application/json`") }
+    ...(route.request?.body
+      ? {
+          413: problem("The body is larger than 1 MiB"),
+          415: problem("The body is of another type"),
+          ...misfit,
+        }
       : {}),
     ...(route.request?.query && inApi && !isSocket ? misfit : {}),
     500: problem("An unexpected error; the log has it under the request's id"),

@@ -285,7 +285,7 @@ export const COMMON: Table = [
     ({ main, admin }) =>
       each(
         main,
-        ({ body }) => body !== undefined,
+        ({ requestBody }) => requestBody !== undefined,
         () => ({ as: admin, raw: { text: "a: 1", type: "application/yaml" }, status: 415, answer: ERROR }),
       ),
   ],
