@@ -54,8 +54,9 @@ const anyText = fc.oneof(
   fc.string(),
 );
 
-/** The same as far as a URL can hold it: one of many kilobytes is refused by Bun's server, before ours. */
-const anyName = anyText.map((text) => text.slice(0, 1000).toWellFormed());
+/** The same in short: a head of 16 KiB, URL and headers, is refused by Bun's server with 431, before ours. */
+const MAX_CHARACTERS = 150;
+const anyName = anyText.map((text) => text.slice(0, MAX_CHARACTERS).toWellFormed());
 
 /** Any JSON value, the nasty ones more often. */
 const anyJson: fc.Arbitrary<unknown> = fc.oneof(
@@ -167,7 +168,7 @@ function bodiesOf(document: ApiDocument, { body, requestBody }: Operation): fc.A
 /** Printable, as a header may have it. */
 const headerText = fc.oneof(
   fc.stringMatching(/^[ -~]{0,60}$/).map((text) => text.trim()),
-  fc.constantFrom("", ",", ";", "=", '"', "x".repeat(4000), "\u00e9\u00ff"),
+  fc.constantFrom("", ",", ";", "=", '"', "x".repeat(500), "\u00e9\u00ff"),
 );
 
 function headersOf(tokens: Word): fc.Arbitrary<Record<string, string>> {
