@@ -57,8 +57,9 @@ describe("an owner", () => {
     });
     await terminal.closes();
     await client.get("/api/v1/auth/me", 401);
-    await until(() => !existsSync(workspace) && rowsWith("leaving").length === 0, { timeoutMs: 20_000 });
-    expect(rowsWith(id).every((row) => row.startsWith("audit_log"))).toBe(true);
+    const isGone = () => !existsSync(workspace) && rowsWith(id).every((row) => row.startsWith("audit_log"));
+    await until(isGone, { timeoutMs: 20_000 });
+    expect(rowsWith("leaving")).toEqual([]);
   });
 
   test("who is deactivated is signed out, sockets closed, and the environments stop", async () => {

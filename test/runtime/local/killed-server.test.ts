@@ -10,16 +10,23 @@ setDefaultTimeout(60_000);
 
 const MODES = [true, false].filter((sandbox) => !sandbox || Bun.which("bwrap"));
 
+/** Seconds that nobody else's sleep takes: the processes of this run alone are counted. */
+const SLEEP = `${2_000_000_000 + Math.floor(Math.random() * 1e8)}`;
+
 describe.each(MODES)("a server that is killed with -9, sandboxed: %p", (sandbox) => {
   test("leaves processes that the next one ends, and workspaces that it finds", async () => {
     const folder = temporaryFolder();
     const specs = [
-      localSpec({ startupCommands: ["echo installed; sleep 2347 & (setsid sleep 2348 &)"] }),
-      localSpec({ startupCommands: ["env -i setsid sleep 2349 & true"] }),
+      localSpec({ startupCommands: [`echo installed; sleep ${SLEEP}1 & (setsid sleep ${SLEEP}2 &)`] }),
+      localSpec({ startupCommands: [`env -i setsid sleep ${SLEEP}3 & true`] }),
     ];
     const before = await leftovers();
     const server = Bun.spawn(
-      ["bun", join(import.meta.dir, "server.ts"), JSON.stringify({ dataDir: folder.path, sandbox, specs })],
+      [
+        "bun",
+        join(import.meta.dir, "server.ts"),
+        JSON.stringify({ dataDir: folder.path, sandbox, specs, sleep: SLEEP }),
+      ],
       { stdout: "pipe", stderr: "inherit" },
     );
     try {
@@ -68,5 +75,5 @@ async function leftovers(): Promise<number> {
         .catch(() => ""),
     ),
   );
-  return commands.filter((command) => /^sleep 234\d$/.test(command.split("\0").slice(0, 2).join(" "))).length;
+  return commands.filter((command) => command.startsWith(`sleep\0${SLEEP}`)).length;
 }

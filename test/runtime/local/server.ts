@@ -11,9 +11,11 @@ interface Task {
   dataDir: string;
   sandbox: boolean;
   specs: EnvironmentSpec[];
+  /** Begin of the seconds that its sleeps take. */
+  sleep: string;
 }
 
-const { dataDir, sandbox, specs }: Task = JSON.parse(process.argv[2] ?? "");
+const { dataDir, sandbox, specs, sleep }: Task = JSON.parse(process.argv[2] ?? "");
 const log = createLogger({ format: "text", level: "error" });
 const runtime = await createLocalRuntime({ dataDir, log, sandbox });
 for (const spec of specs) await runtime.ensure(spec);
@@ -25,6 +27,6 @@ for (const spec of specs) {
     onExit: () => {},
     onDrain: () => {},
   });
-  shell.write(Buffer.from("sleep 2345 & (trap '' TERM HUP; setsid sleep 2346 &) ; touch typed\n"));
+  shell.write(Buffer.from(`sleep ${sleep}4 & (trap '' TERM HUP; setsid sleep ${sleep}5 &) ; touch typed\n`));
 }
 process.stdout.write("ready\n");
