@@ -1,6 +1,12 @@
 import { AppError, notFound } from "../errors.ts";
 import { newId } from "../lib/ids.ts";
-import type { HeldTerminal, Pty, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
+import {
+  type HeldTerminal,
+  type Pty,
+  RuntimeRejected,
+  type TerminalOptions,
+  type TerminalSize,
+} from "../runtime/runtime.ts";
 import type { Attachment, Viewer } from "./attachment.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 import { Session } from "./session.ts";
@@ -252,7 +258,8 @@ export class TerminalHub {
       await begin();
       if (room.epoch !== epoch) {
         session.kill();
-        throw new AppError("unavailable", "The environment has stopped");
+        // Not for good: where it restarts, whoever waits gets the next shell.
+        throw new RuntimeRejected("rejected", "The environment has stopped");
       }
       room.sessions.set(session.id, session);
     } finally {

@@ -346,6 +346,29 @@ describe("an environment's life", () => {
     expect(client.types).not.toContain("exit");
   });
 
+  test("a restart while the terminal is being opened keeps the socket too", async () => {
+    const held = Promise.withResolvers<void>();
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        if (ptys.length === 1) await held.promise;
+        return pty;
+      },
+    });
+    const client = new Client(server.url());
+    await until(() => ptys.length === 1);
+    server.environments.become("restarting");
+    server.hub.endAll(ENVIRONMENT_ID);
+    held.resolve();
+    expect(await client.next("welcome")).toMatchObject({ environment: { pty_enabled: false } });
+    expect(ptys[0]?.isKilled).toBe(true);
+    server.environments.become("running", null, 100);
+    expect(await client.next("welcome", 1)).toMatchObject({ environment: { pty_enabled: true } });
+    expect(ptys.length).toBe(2);
+  });
+
   test("a shell that is lost on the way is replaced", async () => {
     const ptys: ScriptedPty[] = [];
     await using server = serveTerminals({

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { AppError } from "../../src/errors.ts";
-import type { Pty, TerminalOptions } from "../../src/runtime/runtime.ts";
+import { type Pty, RuntimeRejected, type TerminalOptions } from "../../src/runtime/runtime.ts";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
 import { ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
@@ -286,7 +285,7 @@ describe("sessions of an environment", () => {
     const attaching = hub.attach("env", request());
     hub.endAll("env");
     held.resolve();
-    await expect(attaching).rejects.toThrow(AppError);
+    await expect(attaching).rejects.toThrow(RuntimeRejected);
     expect(started.map((pty) => pty.isKilled)).toEqual([true]);
     expect(hub.size).toBe(0);
   });
