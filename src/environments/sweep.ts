@@ -5,6 +5,8 @@ import { type EnvironmentRef, type Runtime, RuntimeUnreachable } from "../runtim
 import type { EnvironmentRows } from "./rows.ts";
 
 const SWEEP_MS = 5 * 60_000;
+/** A suspect is looked at again after this time. */
+const CONFIRM_MS = 30_000;
 
 export interface SweepOptions {
   db: Db;
@@ -16,8 +18,9 @@ export interface SweepOptions {
 }
 
 export interface Sweep {
-  /** Looks once; `start` does so every five minutes. Resolves with the strays that were being removed. */
+  /** Looks once. Resolves with the strays that were being removed. */
   run(): Promise<EnvironmentRef[]>;
+  /** Looks every five minutes, and soon again where something was suspected. */
   start(): void;
   stop(): void;
 }
@@ -27,25 +30,32 @@ export interface Sweep {
  * and removes it. A stray must be seen twice: what is being created at the moment is none.
  */
 export function createSweep({ db, rows, runtimes, now, log }: SweepOptions): Sweep {
-  const suspects = new Set<string>();
+  /** By cluster, what the last look has found there. */
+  const suspects = new Map<string, Set<string>>();
+  /** Being removed, which may take several looks. */
+  const reported = new Set<string>();
   let timer: Timer | undefined;
+  let stopped = false;
 
   async function sweepCluster(clusterId: string, runtime: Runtime): Promise<EnvironmentRef[]> {
-    const removed: EnvironmentRef[] = [];
-    for (const ref of await runtime.list()) {
-      const key = `${clusterId}/${ref.environmentId}`;
-      const row = rows.byId(ref.environmentId);
-      if (row && row.clusterId === clusterId && row.tornDownAt === null) suspects.delete(key);
-      else if (!suspects.has(key)) suspects.add(key);
-      else {
-        await runtime.remove(ref);
-        removed.push(ref);
-      }
-    }
+    const before = suspects.get(clusterId) ?? new Set();
+    const strays = (await runtime.list()).filter(isStray);
+    suspects.set(clusterId, new Set(strays.map(keyOf)));
+    const removed = strays.filter((ref) => before.has(keyOf(ref)));
+    for (const ref of removed) await runtime.remove(ref);
     return removed;
   }
 
-  function report(clusterId: string, { environmentId, userId }: EnvironmentRef): void {
+  /** Whatever cluster the environment is booked on: two registrations may well lead to the same one. */
+  function isStray({ environmentId }: EnvironmentRef): boolean {
+    const row = rows.byId(environmentId);
+    return !row || row.tornDownAt !== null;
+  }
+
+  function report(clusterId: string, ref: EnvironmentRef): void {
+    if (reported.has(keyOf(ref))) return;
+    reported.add(keyOf(ref));
+    const { environmentId, userId } = ref;
     log.warn("removing what belongs to no environment", {
       environment_id: environmentId,
       cluster_id: clusterId,
@@ -70,12 +80,24 @@ export function createSweep({ db, rows, runtimes, now, log }: SweepOptions): Swe
     return found;
   }
 
+  async function repeat(): Promise<void> {
+    await run();
+    if (stopped) return;
+    const suspicious = [...suspects.values()].some((found) => found.size > 0);
+    if (!suspicious) reported.clear();
+    timer = setTimeout(() => void repeat(), suspicious ? CONFIRM_MS : SWEEP_MS);
+  }
+
   return {
     run,
-    start() {
-      void run();
-      timer = setInterval(() => void run(), SWEEP_MS);
+    start: () => void repeat(),
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
     },
-    stop: () => clearInterval(timer),
   };
+}
+
+function keyOf({ environmentId, userId }: EnvironmentRef): string {
+  return `${environmentId}/${userId}`;
 }
