@@ -88,6 +88,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     guard,
     localRuntime: () => localRuntime,
     onOpen: (runtime) => environments.follow(runtime),
+    onReachability: (clusterId) => environments.lookAt(clusterId),
     onEnvironmentsGivenUp: (ids) => environments.givenUp(ids),
     log,
     now,

@@ -23,6 +23,8 @@ interface CapacityOptions {
   runtimeOf(clusterId: string): Runtime;
   now(): number;
   log: Logger;
+  /** Told when a cluster can't be reached any more, and when it can again. */
+  onReachability?(clusterId: string): void;
   everyMs?: number;
   /** A cluster that has not answered by then counts as unreachable. */
   timeoutMs?: number;
@@ -45,6 +47,7 @@ export function createCapacityBook({
   runtimeOf,
   now,
   log,
+  onReachability,
   everyMs = 15_000,
   timeoutMs = 8000,
 }: CapacityOptions): CapacityBook {
@@ -70,11 +73,15 @@ export function createCapacityBook({
     const before = book.get(clusterId);
     book.set(clusterId, measurement);
     if (!measurement.reachable) {
-      if (before?.reachable !== false)
-        log.warn("cluster unreachable", { clusterId, reason: measurement.reason });
+      if (before?.reachable === false) return;
+      log.warn("cluster unreachable", { clusterId, reason: measurement.reason });
+      onReachability?.(clusterId);
       return;
     }
-    if (before?.reachable === false) log.info("cluster reachable again", { clusterId });
+    if (before?.reachable === false) {
+      log.info("cluster reachable again", { clusterId });
+      onReachability?.(clusterId);
+    }
     const nodeCount = measurement.capacity.nodes;
     const changed = and(eq(clusters.id, clusterId), sql`${clusters.nodeCount} is not ${nodeCount}`);
     db.update(clusters).set({ nodeCount }).where(changed).run();

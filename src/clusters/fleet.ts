@@ -28,6 +28,8 @@ export interface FleetOptions {
   localRuntime(): Runtime | undefined;
   /** Told of every runtime when it comes to be. */
   onOpen(runtime: Runtime): void;
+  /** Told when a cluster can't be reached any more, and when it can again. */
+  onReachability(clusterId: string): void;
   /** Told of environments that ended with their cluster. */
   onEnvironmentsGivenUp(ids: string[]): void;
   log: Logger;
@@ -64,7 +66,8 @@ export function createFleet(options: FleetOptions): Fleet {
     onOpen: options.onOpen,
     log,
   });
-  const capacity = createCapacityBook({ db, runtimeOf: runtimes.of, now, log });
+  const { onReachability } = options;
+  const capacity = createCapacityBook({ db, runtimeOf: runtimes.of, now, log, onReachability });
   const localEnabled = config.localRuntime;
 
   async function vet(kubeconfig: string): Promise<void> {

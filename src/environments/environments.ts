@@ -59,6 +59,8 @@ export interface Environments {
   follow(runtime: Runtime): void;
   /** What becomes of someone's environments when the account is deleted or deactivated; in its transaction. */
   ofUser(tx: Tx, userId: string, verb: Verb & ("delete" | "suspend"), actor: AuditActor): void;
+  /** Looks soon at all that live on a cluster: it can't be reached any more, or can again. */
+  lookAt(clusterId: string): void;
   /** These have ended with their cluster, for good. */
   givenUp(ids: string[]): void;
   /** Ids that the reconciler works on or is about to. */
@@ -181,6 +183,9 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
         }
         if (verb === "delete") options.onTornDown(userId);
       });
+    },
+    lookAt(clusterId) {
+      for (const id of rows.unfinishedOn(clusterId)) reconciler.wake(id);
     },
     givenUp(ids) {
       for (const id of ids) {

@@ -100,6 +100,19 @@ export function environmentRows(db: Db) {
       )
       .prepare(),
   );
+  const unfinishedOn = lazily(() =>
+    db
+      .select({ id: environments.id })
+      .from(environments)
+      .where(
+        and(
+          eq(environments.clusterId, sql.placeholder("clusterId")),
+          ne(environments.status, "stopped"),
+          isNull(environments.tornDownAt),
+        ),
+      )
+      .prepare(),
+  );
   const peersEnding = lazily(() =>
     db
       .select({ id: environments.id })
@@ -139,6 +152,11 @@ export function environmentRows(db: Db) {
     unfinished: (): string[] =>
       unfinished()
         .all()
+        .map((row) => row.id),
+    /** The same of one cluster. */
+    unfinishedOn: (clusterId: string): string[] =>
+      unfinishedOn()
+        .all({ clusterId })
         .map((row) => row.id),
     /** How many there are of each status, zeros too. */
     countByStatus(): Record<string, number> {

@@ -23,12 +23,14 @@ let book: CapacityBook;
 let asked: string[];
 let answer: (clusterId: string) => Promise<Capacity>;
 let logged: string[];
+let turned: string[];
 let time = 1000;
 
 beforeEach(() => {
   database = temporaryDatabase();
   asked = [];
   logged = [];
+  turned = [];
   answer = async () => CAPACITY;
   book = createCapacityBook({
     db: database.db,
@@ -37,6 +39,7 @@ beforeEach(() => {
     everyMs: 5,
     timeoutMs: 50,
     runtimeOf: (id) => runtime(id),
+    onReachability: (id) => void turned.push(id),
   });
   for (const id of ["a", "b"]) {
     database.db
@@ -123,6 +126,7 @@ describe("the capacity book", () => {
       expect.stringContaining("cluster unreachable"),
       expect.stringContaining("cluster reachable again"),
     ]);
+    expect(turned).toEqual(["a", "a"]);
     expect(nodeCounts()).toEqual([2, null]);
   });
 
