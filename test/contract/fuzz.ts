@@ -6,7 +6,7 @@ import { Coverage } from "./coverage.ts";
 import { ApiDocument } from "./document.ts";
 import { type Person, Site } from "./site.ts";
 
-/** After these the one who asked is signed out, or gone. */
+/** After these someone may be signed out, or gone. */
 const ENDS_SESSIONS = new Set(["logout", "deleteAccount", "changePassword", "revokeSession", "updateUser"]);
 
 /** It reads the whole audit log, which a fuzz run makes long. */
@@ -33,12 +33,20 @@ export async function fuzz({ runs, seed }: { runs: number; seed?: number }): Pro
   const known = { environment_id: "", session_id: "", user_id: "", cluster_id: "local" };
   const people: { admin?: Person; user?: Person } = {};
 
+  async function lives(person: Person | undefined): Promise<boolean> {
+    if (!person) return false;
+    return (await site.send(document.operation("GET /api/v1/auth/me"), { as: person })).status === 200;
+  }
+
+  /** Sees to it that there are an administrator and a user with an environment, whatever the run has ended. */
   async function renew(): Promise<void> {
-    const admin = await site.signIn("admin", TestServer.adminPassword);
-    people.admin = admin;
+    if (!people.admin || !(await lives(people.admin))) {
+      people.admin = await site.signIn("admin", TestServer.adminPassword);
+    }
+    if (await lives(people.user)) return;
     // The run may have taken away what an environment is made from.
     const params = { cluster_id: known.cluster_id, template_id: "shell" };
-    const anew = { as: admin, params, body: { status: "active" }, status: 200 };
+    const anew = { as: people.admin, params, body: { status: "active" }, status: 200 };
     await site.call("PUT /api/v1/clusters/{cluster_id}", anew);
     await site.call("PUT /api/v1/templates/{template_id}", anew);
     const user = await site.person();
