@@ -6,8 +6,8 @@ const SEED = Number(process.env.DEVPOCKET_FUZZ_SEED ?? Date.now() % 1_000_000);
 
 describe.if(process.env.DEVPOCKET_TEST_FULL === "1")(`hundreds of kills, seed ${SEED}`, () => {
   test.each([
-    { sandbox: true, kills: 200 },
-    { sandbox: false, kills: 200 },
+    { sandbox: true, kills: 100 },
+    { sandbox: false, kills: 100 },
   ])(
     "leave every environment where it was wanted, sandboxed: $sandbox",
     async ({ sandbox, kills }) => {
