@@ -1,9 +1,11 @@
 const INITIAL_BYTES = 4096;
+/** Each size is left behind for the collector: in steps of two that would be as much again as is kept. */
+const GROWTH = 16;
 
 /**
  * The last `capacity` bytes of a stream, each with its absolute offset: the first byte ever pushed has
  * `first`, 0 unless the stream had begun elsewhere.
- * Memory grows with what is kept, in powers of two.
+ * Memory grows with what is kept, in powers of 16.
  */
 export class ByteRing {
   readonly capacity: number;
@@ -70,7 +72,7 @@ export class ByteRing {
   #grow(needed: number): void {
     let size = this.#bytes.length;
     if (needed <= size || size >= this.capacity) return;
-    while (size < needed && size < this.capacity) size = Math.min(this.capacity, size * 2);
+    while (size < needed && size < this.capacity) size = Math.min(this.capacity, size * GROWTH);
     const larger = new Uint8Array(size);
     larger.set(this.#bytes);
     this.#bytes = larger;

@@ -35,9 +35,9 @@ async function inTurn<T>(
 }
 
 /** The first contestant is what the others are compared with. */
-async function throughput(title: string, contestants: Contestants): Promise<string> {
+async function throughput(title: string, contestants: Contestants, rounds = ROUNDS): Promise<string> {
   const bytes = MEGABYTES * 1_000_000;
-  const rates = await inTurn(contestants, ROUNDS, async (link) => {
+  const rates = await inTurn(contestants, rounds, async (link) => {
     const [took = Number.NaN] = await measure({ work: "flood", link, bytes });
     return bytes / 1000 / took;
   });
@@ -122,8 +122,9 @@ async function onTheCluster(kubeconfigFile: string): Promise<void> {
     ["kubectl exec", cluster.kubectl],
   ]);
   try {
-    say(await throughput("a pod", contestants));
-    say(await echo("a pod", contestants, Math.min(ROUNDS, 3)));
+    const rounds = Math.min(ROUNDS, 3);
+    say(await throughput("a pod", contestants, rounds));
+    say(await echo("a pod", contestants, rounds));
   } finally {
     await cluster.stop();
   }

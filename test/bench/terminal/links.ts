@@ -1,3 +1,5 @@
+import { tmpdir } from "node:os";
+
 /** A way to a shell; plain data, so that it can be told to another process. */
 export type Link =
   | { kind: "pty" }
@@ -34,10 +36,16 @@ export async function open(link: Link): Promise<Line> {
   }
 }
 
+/** kubectl keeps a cache in its HOME: without one, in the folder it is started in. */
+function kubectlEnv(): Record<string, string> {
+  const { KUBECONFIG = "", HOME = tmpdir() } = process.env;
+  return { KUBECONFIG, HOME };
+}
+
 /** A PTY of this process, read with nothing between. */
 function openPty(command: string[]): Line {
   const child = Bun.spawn(command, {
-    env: { ...ENV, ...(process.env.KUBECONFIG ? { KUBECONFIG: process.env.KUBECONFIG } : {}) },
+    env: { ...ENV, ...kubectlEnv() },
     terminal: { cols: 80, rows: 24, data: (_terminal, bytes) => line.onData(bytes, bytes.byteLength) },
   });
   const line: Line = {
