@@ -14,7 +14,8 @@ const ResetForm = z.object({ token: field, new_password: field });
 
 const html = (description: string) => ({ description, content: { "text/html": { schema: z.string() } } });
 const form = <T extends z.ZodType>(schema: T) => ({
-  body: { content: { "application/x-www-form-urlencoded": { schema } } },
+  // Else a request without any body would go past the validator.
+  body: { required: true, content: { "application/x-www-form-urlencoded": { schema } } },
 });
 const tags = ["Pages"];
 

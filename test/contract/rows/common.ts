@@ -291,6 +291,14 @@ export const COMMON: Table = [
   ],
   [
     "D errors",
+    "a form without a body is as one without a token: 400",
+    async ({ main }) => {
+      await main.call("POST /verify-email", { status: 400 });
+      await main.call("POST /reset-password", { status: 400 });
+    },
+  ],
+  [
+    "D errors",
     "a form that can't be read is 422",
     ({ main }) =>
       each(main, isFormOfALink, () => ({
