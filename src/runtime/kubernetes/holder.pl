@@ -128,7 +128,8 @@ sub shell {
   sysopen(my $fh, $tty, O_RDWR) or POSIX::_exit(126);
   ioctl($fh, $TIOCSCTTY, 0);
   POSIX::dup2(fileno $fh, $_) for 0 .. 2;
-  $SIG{PIPE} = 'DEFAULT';
+  # What is ignored when a shell begins it can never trap.
+  $SIG{$_} = 'DEFAULT' for grep { !/^__/ } keys %SIG;
   umask 0022;
   exec { $command[0] } @command or POSIX::_exit(127);
 }

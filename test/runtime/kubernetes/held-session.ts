@@ -1,0 +1,88 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
+import { until } from "../../until.ts";
+
+const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/holder.pl");
+
+/** Where holders of this test are, as in a container. */
+export function holderFolder(): string {
+  return join(mkdtempSync(join(tmpdir(), "devpocket-held-")), "terminals");
+}
+
+/** A connection to a holder, run by this machine's perl as an exec would in a container. */
+export class HeldSession {
+  readonly #process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  readonly frames: { type: string; text: string }[] = [];
+  readonly reading: Promise<void>;
+  receivedBytes = 0;
+  onOutput: (bytes: Uint8Array) => void;
+
+  constructor(args: string[], onOutput: (bytes: Uint8Array) => void = () => {}) {
+    this.onOutput = onOutput;
+    this.#process = Bun.spawn(["perl", HOLDER, ...args], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    this.reading = this.#read();
+  }
+
+  static open(folder: string, id: string, command: string, onOutput?: (bytes: Uint8Array) => void) {
+    return new HeldSession(["open", folder, id, "90", "30", "/bin/sh", "-c", command], onOutput);
+  }
+
+  static attach(folder: string, id: string, offset: number, onOutput?: (bytes: Uint8Array) => void) {
+    return new HeldSession(["attach", folder, id, String(offset)], onOutput);
+  }
+
+  send(type: string, text = "", bytes?: Uint8Array): void {
+    this.#process.stdin.write(frameOf(type, text, bytes));
+    void this.#process.stdin.flush();
+  }
+
+  /** Lets it send everything there will be. */
+  letGo(): this {
+    this.send("c", String(Number.MAX_SAFE_INTEGER));
+    return this;
+  }
+
+  /** Input of one client, `bytes` of which it has then typed in all. */
+  type(text: string, bytes: number, client = "one"): void {
+    this.send("w", `${client} ${bytes} 0 0\n`, Buffer.from(text));
+  }
+
+  async frame(type: string): Promise<string> {
+    const found = await until(() => this.frames.find((frame) => frame.type === type), {
+      timeoutMs: 20_000,
+      message: () => `no ${type} in ${JSON.stringify(this.frames)}`,
+    });
+    return found.text;
+  }
+
+  /** START FROM END COLS ROWS SINCE */
+  async head(): Promise<number[]> {
+    return numbersOf((await this.frame("h")).split("\n")[0] ?? "");
+  }
+
+  /** As a connection that is lost: nothing is said, what is on the way is gone. */
+  async cut(): Promise<void> {
+    this.onOutput = () => {};
+    this.#process.kill("SIGKILL");
+    await this.#process.exited;
+  }
+
+  async #read(): Promise<void> {
+    const reader = new FrameReader({
+      onOutput: (bytes) => {
+        this.receivedBytes += bytes.length;
+        this.onOutput(bytes);
+      },
+      onFrame: (type, text) => this.frames.push({ type, text }),
+    });
+    for await (const bytes of this.#process.stdout) if (!reader.push(bytes)) throw new Error("no frames");
+  }
+}
+
+/** Ids of the sessions whose command runs. */
+export async function heldSessions(folder: string): Promise<string[]> {
+  const run = Bun.spawn(["perl", HOLDER, "list", folder], { stdout: "pipe" });
+  return (await run.stdout.text()).split("\n").filter((line) => line !== "");
+}

@@ -1,0 +1,230 @@
+import { afterEach, expect, test } from "bun:test";
+import { numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
+import { CountedStream, randomNumbers } from "../../sockets/cuts.ts";
+import { until } from "../../until.ts";
+import { HeldSession, heldSessions, holderFolder } from "./held-session.ts";
+
+/* What runs in containers and holds terminals there, on this machine's perl. */
+
+const KIB = 1024;
+const KEPT = 1536 * KIB;
+const SLACK = 256 * KIB;
+
+const folder = holderFolder();
+let sessions = 0;
+const newSession = () => `s${++sessions}`;
+
+afterEach(async () => {
+  for (const id of await heldSessions(folder)) {
+    const session = HeldSession.attach(folder, id, 0).letGo();
+    session.send("k");
+    await session.frame("x");
+    await session.cut();
+  }
+});
+
+/** A session and all that it has printed, as text. */
+function open(command: string, id = newSession()) {
+  const shown = { text: "" };
+  const session = HeldSession.open(folder, id, command, (bytes) => {
+    shown.text += Buffer.from(bytes).toString();
+  });
+  return { id, session, shown, shows: (text: string) => until(() => shown.text.includes(text)) };
+}
+
+test("gives the size from the first line on, and the new one after a resize", async () => {
+  const { session, shows } = open("trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done");
+  session.letGo();
+  await shows("30 90");
+  session.send("r", "111 44");
+  await shows("44 111");
+});
+
+test.each([
+  ["exit 0", 0],
+  ["exit 7", 7],
+  ["kill -TERM $$", 143],
+  ["kill -KILL $$", 137],
+])("tells the exit of `%s`: %d", async (command, code) => {
+  const { session, shown } = open(`echo last words; ${command}`);
+  session.letGo();
+  expect(Number(await session.frame("x"))).toBe(code);
+  expect(shown.text).toBe("last words\r\n");
+});
+
+test("keeps output and exit of a command that ended while nobody was attached", async () => {
+  const { id, session, shows } = open("echo first; read x; echo second; exit 3");
+  session.letGo();
+  await shows("first\r\n");
+  session.type("\n", 1);
+  await session.frame("i");
+  await session.cut();
+  await until(async () => !(await heldSessions(folder)).includes(id));
+  for (let time = 0; time < 2; time++) {
+    let text = "";
+    const next = HeldSession.attach(folder, id, 7, (bytes) => {
+      text += Buffer.from(bytes).toString();
+    }).letGo();
+    expect(await next.frame("x")).toBe("3");
+    expect(text).toBe("\r\nsecond\r\n");
+    await next.cut();
+  }
+});
+
+test("says of a session that never was that it is gone", async () => {
+  const session = HeldSession.attach(folder, "nosuch", 0);
+  expect(await session.frame("g")).toBe("");
+});
+
+test("loses no byte and gives none twice over random cuts", async () => {
+  const random = randomNumbers(11);
+  const id = newSession();
+  const stream = new CountedStream();
+  let offset = 0;
+  const take = (bytes: Uint8Array) => {
+    offset += bytes.length;
+    stream.push(bytes);
+  };
+  const command = "stty -onlcr; n=0; while :; do echo $n; n=$((n+1)); done";
+  let session = HeldSession.open(folder, id, command, take);
+  for (let cut = 0; cut < 30; cut++) {
+    const window = 8 * KIB + Math.floor(random() ** 3 * 300 * KIB);
+    const stopAt = offset + Math.floor(random() * 200 * KIB);
+    await session.head();
+    // Credit as the server gives it: a part of it is on the way when the connection is cut.
+    while (offset < stopAt) {
+      session.send("c", String(offset + window));
+      const seen = offset;
+      await until(() => offset > seen, { intervalMs: 1 });
+    }
+    await session.cut();
+    session = HeldSession.attach(folder, id, offset, take);
+    expect((await session.head())[1]).toBe(offset);
+  }
+  const seen = stream.next;
+  session.letGo();
+  await until(() => stream.next > seen + 1000);
+  await session.cut();
+});
+
+test("applies input once, whatever is sent again after a cut", async () => {
+  const random = randomNumbers(12);
+  const id = newSession();
+  const stream = new CountedStream();
+  let offset = 0;
+  let isReady = false;
+  const take = (bytes: Uint8Array) => {
+    offset += bytes.length;
+    const start = isReady ? 0 : bytes.indexOf(0x0a) + 1;
+    isReady ||= start > 0;
+    if (isReady) stream.push(bytes.subarray(start));
+  };
+  let session = HeldSession.open(folder, id, "stty raw -echo; echo; exec cat", take).letGo();
+  await until(() => isReady);
+  let [next, typedBytes] = [0, 0];
+  let unconfirmed: { text: string; bytes: number }[] = [];
+  const confirm = () => {
+    const places = session.frames.filter(({ type }) => type === "i");
+    const taken = Math.max(0, ...places.map(({ text }) => Number(text.split(" ")[1])));
+    unconfirmed = unconfirmed.filter(({ bytes }) => bytes > taken);
+  };
+  for (let cut = 0; cut < 30; cut++) {
+    for (let message = 0; message < 20; message++) {
+      const lines = Array.from({ length: 1 + Math.floor(random() * 100) }, () => `${next++}\n`).join("");
+      typedBytes += lines.length;
+      unconfirmed.push({ text: lines, bytes: typedBytes });
+      session.type(lines, typedBytes);
+    }
+    if (random() < 0.5) await session.frame("i");
+    await session.cut();
+    confirm();
+    session = HeldSession.attach(folder, id, offset, take).letGo();
+    await session.head();
+    for (const { text, bytes } of unconfirmed) session.type(text, bytes);
+  }
+  await until(() => stream.next === next, { message: () => `${stream.next} of ${next}` });
+  await session.cut();
+  const last = HeldSession.attach(folder, id, offset);
+  expect(await last.frame("h")).toEndWith(`\none ${typedBytes} 0 0\n`);
+  await last.cut();
+});
+
+test("holds a flood up while someone is attached and has no credit, and goes on where it stood", async () => {
+  const { id, session } = open("exec yes");
+  session.send("c", "100000");
+  await until(() => session.receivedBytes === 100_000);
+  const second = HeldSession.attach(folder, id, 100_000);
+  const [, from, end = 0] = await second.head();
+  expect(from).toBe(100_000);
+  // Its own frame's worth and what it reads at once, no more.
+  expect(end).toBeLessThan(100_000 + 256 * KIB);
+  // Whoever attaches displaces the one before.
+  await session.reading;
+  await second.cut();
+});
+
+test("drops what does not fit while nobody is attached, and counts it", async () => {
+  const { id, session } = open("stty -onlcr; head -c 5000000 /dev/zero; sleep 1000");
+  await session.head();
+  await session.cut();
+  const heads = async () => {
+    const look = HeldSession.attach(folder, id, 0);
+    const head = await look.head();
+    await look.cut();
+    return head;
+  };
+  await until(async () => (await heads())[2] === 5_000_000, { timeoutMs: 20_000, intervalMs: 100 });
+  const [start = 0, from] = await heads();
+  expect(from).toBe(start);
+  expect(5_000_000 - start).toBeWithin(KEPT, KEPT + SLACK + 64 * KIB);
+  const session2 = HeldSession.attach(folder, id, 0).letGo();
+  await until(() => session2.receivedBytes === 5_000_000 - start);
+  await session2.cut();
+});
+
+test("takes input while output is held up, so that Ctrl-C gets through a flood", async () => {
+  const { session } = open("trap 'exit 5' INT; while :; do echo flood; done");
+  session.send("c", "1000");
+  await until(() => session.receivedBytes === 1000);
+  session.type("\x03", 1);
+  await session.frame("i");
+  session.letGo();
+  expect(await session.frame("x")).toBe("5");
+});
+
+test("says no more input to be taken than the terminal takes, and loses none of it", async () => {
+  const { session, shows } = open("stty raw -echo; echo ready; sleep 0.5; head -c 2000000 | wc -c");
+  session.letGo();
+  await shows("ready");
+  const piece = "x".repeat(50_000);
+  for (let sent = piece.length; sent <= 2_000_000; sent += piece.length) session.type(piece, sent);
+  await shows("2000000");
+  expect(await session.frame("x")).toBe("0");
+});
+
+test("tells what runs besides the shell, and ends all of it", async () => {
+  const { session, shows } = open("sleep 1000 & echo started; sleep 1001; true");
+  session.letGo();
+  await shows("started");
+  const jobs = await until(async () => {
+    session.frames.length = 0;
+    session.send("j");
+    const text = await session.frame("j");
+    return numbersOf(text)[0] === 2 && text;
+  });
+  // A shell without job control leaves its own process group in front.
+  expect(jobs).toBe("2 ");
+  session.send("k");
+  expect(Number(await session.frame("x"))).toBeGreaterThan(128);
+});
+
+test("is listed while its command runs; a socket that nobody listens on is cleared away", async () => {
+  const { id, session } = open("exec sleep 1000");
+  await session.head();
+  expect(await heldSessions(folder)).toEqual([id]);
+  const dead = Bun.listen({ unix: `${folder}/dead`, socket: { data() {} } });
+  dead.stop(true);
+  await Bun.write(`${folder}/dead`, "");
+  expect(await heldSessions(folder)).toEqual([id]);
+  expect(await Bun.file(`${folder}/dead`).exists()).toBe(false);
+});
