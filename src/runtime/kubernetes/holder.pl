@@ -243,6 +243,7 @@ sub hold {
     # Someone who is attached and does not read on holds the terminal up.
     my $held_up = $viewer && $from + length($kept) - $viewer->{at} > $FRAME;
     $wait = 0.05 if defined $code && !defined $ended_at && !$held_up;
+    $wait = 0.02 if $viewer && @untold && length $typed <= $TYPED;
     $wait = 1 if defined $kill_at && $wait > 1;
     vec($r, fileno $pty, 1) = 1 if !$silent && !$held_up;
     vec($w, fileno $pty, 1) = 1 if length $typed;
@@ -275,7 +276,9 @@ sub hold {
       rename "$folder/$id", "$folder/$id.over";
     }
     if (defined $kill_at && $now >= $kill_at) { signal_session($shell, 'KILL'); undef $kill_at }
-    if ($viewer && length $typed <= $TYPED) {
+    # Together with the echo: of two small packets the second would wait for the first one's acknowledgement.
+    my $is_due = $ready == 0 || @untold > 16 || ($viewer && $from + length $kept > $viewer->{at});
+    if ($is_due && $viewer && length $typed <= $TYPED) {
       my %seen;
       for (grep { !$seen{$_}++ } splice @untold) {
         $viewer->{out} .= frame('i', "$_ @{$taken{$_}}") if $taken{$_};
