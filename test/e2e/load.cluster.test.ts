@@ -42,7 +42,7 @@ onCluster("under load", () => {
     socket.onmessage = ({ data }) => {
       if (typeof data === "string") {
         if (JSON.parse(data).type === "welcome")
-          socket.send(Buffer.from("stty raw -echo; printf '>''>'; sleep 1; cat data; exit\r"));
+          socket.send(Buffer.from("stty raw -echo; printf '>''>'; sleep 1; exec cat data\r"));
         return;
       }
       const chunk = new Uint8Array(data);
