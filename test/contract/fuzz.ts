@@ -114,7 +114,8 @@ export async function fuzz({ runs, seed }: { runs: number; seed?: number }): Pro
       environment_id: fc.constant("<environment_id>"),
       user_id: fc.constant("<user_id>"),
       session_id: fc.constant("<session_id>"),
-      template_id: fc.constantFrom("python", "shell", "nodejs-18", "ubuntu"),
+      // Not the one that the run's own environments are made from.
+      template_id: fc.constantFrom("python", "nodejs-18", "ubuntu", "go"),
       cluster_id: fc.constant("local"),
     };
     const request = fc.oneof(
