@@ -74,10 +74,13 @@ export class Owned {
   async #marks(processes: Process[]): Promise<Map<number, string>> {
     const marked = new Map<number, string>();
     const others = processes.filter(({ pid, zombie }) => !zombie && pid !== process.pid);
+    const isOrphan = orphanTest(processes);
     for (let at = 0; at < others.length; at += BATCH) {
       await Promise.all(
-        others.slice(at, at + BATCH).map(async ({ pid, parent }) => {
-          const id = (await this.#markIn(pid)) ?? (parent === 1 ? await this.#workspaceOf(pid) : undefined);
+        others.slice(at, at + BATCH).map(async (other) => {
+          const { pid } = other;
+          const id =
+            (await this.#markIn(pid)) ?? (isOrphan(other) ? await this.#workspaceOf(pid) : undefined);
           if (id !== undefined) marked.set(pid, id);
         }),
       );
@@ -100,6 +103,22 @@ export class Owned {
       ? folder.slice(this.#workspaces.length + 1).split("/", 1)[0]
       : undefined;
   }
+}
+
+/**
+ * Whether a process has lost its parent: then it is a child of pid 1, or of an ancestor of ours that takes
+ * orphans in (prctl(2), PR_SET_CHILD_SUBREAPER; `bun run` is one), but not of that ancestor's session.
+ */
+function orphanTest(processes: Process[]): (process: Process) => boolean {
+  const byPid = new Map(processes.map((one) => [one.pid, one]));
+  const ancestors = new Map<number, Process>();
+  for (let at = byPid.get(process.ppid); at && !ancestors.has(at.pid); at = byPid.get(at.parent)) {
+    ancestors.set(at.pid, at);
+  }
+  return ({ parent, session }) => {
+    const adopter = ancestors.get(parent);
+    return parent === 1 || (adopter !== undefined && adopter.session !== session);
+  };
 }
 
 function family({ processes, marked }: Scan, environmentId: string, roots: Iterable<number>): Process[] {
