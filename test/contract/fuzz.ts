@@ -1,10 +1,19 @@
+import { Database } from "bun:sqlite";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { TestServer } from "../harness.ts";
 import { type FuzzRequest, requests } from "./arbitraries.ts";
 import { Coverage } from "./coverage.ts";
 import { ApiDocument } from "./document.ts";
 import { type Person, Site } from "./site.ts";
+
+/** The run has guessed passwords, and the administrator must come in all the same. */
+function liftLocks(dataDir: string): void {
+  using database = new Database(join(dataDir, "devpocket.db"));
+  database.run("PRAGMA busy_timeout = 5000");
+  database.run("DELETE FROM sign_in_failures");
+}
 
 /** After these someone may be signed out, or gone. */
 const ENDS_SESSIONS = new Set(["logout", "deleteAccount", "changePassword", "revokeSession", "updateUser"]);
@@ -41,6 +50,7 @@ export async function fuzz({ runs, seed }: { runs: number; seed?: number }): Pro
   /** Sees to it that there are an administrator and a user with an environment, whatever the run has ended. */
   async function renew(): Promise<void> {
     if (!people.admin || !(await lives(people.admin))) {
+      liftLocks(server.dataDir);
       people.admin = await site.signIn("admin", TestServer.adminPassword);
     }
     if (await lives(people.user)) return;
