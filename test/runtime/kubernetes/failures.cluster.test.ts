@@ -1,5 +1,10 @@
 import { afterAll, expect, test } from "bun:test";
-import { type EnvironmentSpec, type LogLine, RuntimeRejected } from "../../../src/runtime/runtime.ts";
+import {
+  type EnvironmentSpec,
+  type LogLine,
+  type Problem,
+  RuntimeRejected,
+} from "../../../src/runtime/runtime.ts";
 import { onCluster } from "../../on-cluster.ts";
 import { until } from "../../until.ts";
 import { type Cluster, openCluster, untilPhase } from "./cluster.ts";
@@ -19,11 +24,12 @@ onCluster("what goes wrong is told in words:", () => {
     return spec;
   }
 
-  async function untilProblem(spec: EnvironmentSpec) {
+  /** A pod may first wait for its volume: the problem that is meant comes after it. */
+  async function untilProblem(spec: EnvironmentSpec, kind: Problem["kind"]) {
     return until(
       async () => {
         const observed = await runtime.observe(spec);
-        return observed.phase === "provisioning" && observed.problem;
+        return observed.phase === "provisioning" && observed.problem?.kind === kind && observed.problem;
       },
       { timeoutMs: 60_000, intervalMs: 200, message: () => "no problem came up" },
     );
@@ -43,12 +49,12 @@ onCluster("what goes wrong is told in words:", () => {
     "an image that is not there, since the same time whenever one asks",
     async () => {
       const spec = await begun({ image: "nosuch:1" });
-      const problem = await untilProblem(spec);
+      const problem = await untilProblem(spec, "image_pull");
       expect(problem).toMatchObject({
         kind: "image_pull",
         message: expect.stringMatching(/^image nosuch:1 cannot be pulled: \S/),
       });
-      const again = await untilProblem(spec);
+      const again = await untilProblem(spec, "image_pull");
       expect(again.sinceMs).toBe(problem.sinceMs);
       await log(spec, /^Failed: Failed to pull image "nosuch:1"/);
     },
@@ -60,7 +66,7 @@ onCluster("what goes wrong is told in words:", () => {
     async () => {
       const spec = await begun({ resources: { cpuMillis: 500, memoryBytes: 4000 * GIB, storageBytes: GIB } });
       const problem = await until(async () => {
-        const found = await untilProblem(spec);
+        const found = await untilProblem(spec, "unschedulable");
         return /Insufficient memory/.test(found.message) && found;
       });
       expect(problem).toMatchObject({
@@ -79,7 +85,7 @@ onCluster("what goes wrong is told in words:", () => {
       const first = await begun({ userQuota });
       await untilPhase(runtime, first, "running");
       const second = await begun({ userQuota, userId: first.userId });
-      expect(await untilProblem(second)).toMatchObject({
+      expect(await untilProblem(second, "quota")).toMatchObject({
         kind: "quota",
         message: "Quota exceeded (CPU: 500m asked for, 500m of 500m in use)",
       });
