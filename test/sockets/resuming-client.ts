@@ -2,7 +2,7 @@ const RETRY_MS = 20;
 
 /**
  * A client that never gives up: it connects again whenever it is cut, goes on at the next byte, and sends
- * again what the server has not taken. About what docs/terminal.md shows, for both protocols.
+ * again what the server has not taken. About what src/sockets/terminal-protocol.md shows, for both protocols.
  */
 export class ResumingClient {
   /** Offset of the next byte of output. */
