@@ -29,6 +29,8 @@ interface Collection {
   stop: AbortController;
   /** Asked for since the last reading began: containers may have been replaced after its log had ended. */
   again: boolean;
+  /** Ends a wait after failures: whoever asks for the log has just seen its containers. */
+  hurry(): void;
   done: Promise<void>;
 }
 
@@ -59,10 +61,21 @@ export function createLogCollector<E extends EnvironmentRef>({
         if (signal.aborted) return;
         failures = store.cursor(environmentId) === before ? failures + 1 : 1;
         reportFailure(log, environmentId, error, failures);
-        await pause(backoffMs(retry, failures), signal);
+        await standBack(collection, failures);
         collection.again = true;
       }
     }
+  }
+
+  /** The least delay in any case, the rest of it until the log is asked for: a cluster that was gone is back. */
+  async function standBack(collection: Collection, failures: number): Promise<void> {
+    const { signal } = collection.stop;
+    const hurried = new AbortController();
+    collection.hurry = () => hurried.abort();
+    const delayMs = backoffMs(retry, failures);
+    const leastMs = Math.min(delayMs, retry.baseMs);
+    await pause(leastMs, signal);
+    await pause(delayMs - leastMs, AbortSignal.any([signal, hurried.signal]));
   }
 
   async function run(environment: E, collection: Collection, previous?: Collection): Promise<void> {
@@ -87,9 +100,15 @@ export function createLogCollector<E extends EnvironmentRef>({
       const current = collections.get(environment.environmentId);
       if (current && !current.stop.signal.aborted) {
         current.again = true;
+        current.hurry();
         return;
       }
-      const collection: Collection = { stop: new AbortController(), again: true, done: Promise.resolve() };
+      const collection: Collection = {
+        stop: new AbortController(),
+        again: true,
+        hurry: () => {},
+        done: Promise.resolve(),
+      };
       collections.set(environment.environmentId, collection);
       collection.done = run(environment, collection, current);
     },

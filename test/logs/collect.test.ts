@@ -126,6 +126,30 @@ describe("a collection", () => {
     expect(messages(store, ref.environmentId)).toEqual(counted(300));
   });
 
+  test("waits no longer after failures than until it is asked for again", async () => {
+    let isBack = false;
+    let reads = 0;
+    const store = createLogStore(database.db);
+    const ref = { environmentId: database.newEnvironment(), userId: "ada" };
+    const runtime: LogSource = {
+      async *logs() {
+        reads++;
+        if (!isBack) throw new RuntimeUnreachable("the cluster is gone");
+        yield line(1);
+      },
+    };
+    const patient = { baseMs: 1, maxMs: 3_600_000 };
+    const collector = createLogCollector({ store, runtimeOf: () => runtime, log, retry: patient });
+    for (let asked = 1; asked <= 22; asked++) {
+      collector.start(ref);
+      await until(() => reads >= asked);
+    }
+    isBack = true;
+    collector.start(ref);
+    await until(() => collector.active === 0);
+    expect(messages(store, ref.environmentId)).toEqual(counted(1));
+  });
+
   test("of an environment whose record is gone fails without harm until it is stopped", async () => {
     const failures: string[] = [];
     const store = createLogStore(database.db);
