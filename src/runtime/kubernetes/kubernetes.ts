@@ -8,6 +8,7 @@ import { asReadError, asRuntimeError } from "./errors.ts";
 import { listHeld, openHeld, resumeHeld } from "./held.ts";
 import { createHints } from "./hints.ts";
 import type { InformerLimits } from "./informer.ts";
+import { watchLingering } from "./lingering.ts";
 import { readLogs } from "./logs.ts";
 import { createLooking, type LookLimits } from "./look.ts";
 import { startMirror } from "./mirror.ts";
@@ -58,6 +59,7 @@ export function createKubernetesRuntime({
     signal: closed.signal,
     ...(informer ? { limits: informer } : {}),
   });
+  watchLingering({ client, mirror, hints, log, signal: closed.signal });
   const looking = createLooking({ client, mirror, serverId, ...(look ? { limits: look } : {}) });
   const progress = createProgressTracker(connection, hints, (pod) => refOf(pod.metadata.labels));
   const usage = createUsageReader(client, now);

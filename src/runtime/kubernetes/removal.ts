@@ -2,12 +2,18 @@ import type { EnvironmentRef } from "../runtime.ts";
 import { createBell } from "./bell.ts";
 import type { Hints } from "./hints.ts";
 import { removeEmptyNamespace } from "./namespaces.ts";
+import type { Pod } from "./objects.ts";
 import type { Sight } from "./observe.ts";
 import { environmentPaths } from "./paths.ts";
 import { forceStuck, podPath } from "./stuck.ts";
 import type { VerbsContext } from "./verbs.ts";
 
 const LOOK_AGAIN_MS = 1_000;
+/**
+ * How long the cluster's garbage collector has for the pods of a Deployment that is gone. Before it has the
+ * ReplicaSet between them, every pod that is deleted is made again.
+ */
+const COLLECTION_MS = 5_000;
 /** Whoever wants it gone asks again and again; this only bounds what one question sets going. */
 const FINISH_LIMIT_MS = 300_000;
 
@@ -18,16 +24,17 @@ interface RemovalContext extends VerbsContext {
 
 /** Deletes all that there is of an environment, and the user's namespace when it is then empty. */
 export function createRemoval(context: RemovalContext): (ref: EnvironmentRef) => Promise<void> {
-  const finishing = new Map<string, Promise<void>>();
+  const finishing = new Set<string>();
   return async (ref) => {
     await deleteObjects(context, ref);
-    if (await finishIfGone(context, ref)) return;
+    const deletedAt = performance.now();
+    if (await finishIfGone(context, ref, deletedAt)) return;
     const id = ref.environmentId;
     if (finishing.has(id)) return;
-    const work = finish(context, ref)
+    finishing.add(id);
+    void finish(context, ref, deletedAt)
       .catch((error: unknown) => context.log.debug("a removal goes on at the next look", { ...ref, error }))
       .finally(() => finishing.delete(id));
-    finishing.set(id, work);
   };
 }
 
@@ -42,7 +49,7 @@ async function deleteObjects(context: RemovalContext, ref: EnvironmentRef): Prom
   });
 }
 
-async function finish(context: RemovalContext, ref: EnvironmentRef): Promise<void> {
+async function finish(context: RemovalContext, ref: EnvironmentRef, deletedAt: number): Promise<void> {
   const bell = createBell();
   const off = context.hints.on(({ environmentId }) => {
     if (environmentId === ref.environmentId) bell.ring();
@@ -51,7 +58,7 @@ async function finish(context: RemovalContext, ref: EnvironmentRef): Promise<voi
   try {
     while (!context.signal.aborted && performance.now() < end) {
       await bell.wait(LOOK_AGAIN_MS, context.signal);
-      if (await finishIfGone(context, ref)) return;
+      if (await finishIfGone(context, ref, deletedAt)) return;
     }
   } finally {
     off();
@@ -62,10 +69,14 @@ async function finish(context: RemovalContext, ref: EnvironmentRef): Promise<voi
  * Whether nothing is left of the environment itself. A namespace is deleted only when it is empty: with
  * pods in it that end in their own time, its deletion is tried at ever longer intervals and takes minutes.
  */
-async function finishIfGone(context: RemovalContext, ref: EnvironmentRef): Promise<boolean> {
+async function finishIfGone(
+  context: RemovalContext,
+  ref: EnvironmentRef,
+  deletedAt: number,
+): Promise<boolean> {
   const sight = await context.looking.lookDirectly(ref);
   if (!isGone(sight)) {
-    await hurry(context, ref, sight);
+    if (!sight.deployment) await hurry(context, ref, sight.pods, deletedAt);
     return false;
   }
   if (sight.namespace !== "empty") return true;
@@ -83,10 +94,12 @@ function isGone({ deployment, claim, pods }: Sight): boolean {
 async function hurry(
   context: RemovalContext,
   ref: EnvironmentRef,
-  { deployment, pods }: Sight,
+  pods: Pod[],
+  deletedAt: number,
 ): Promise<void> {
-  if (deployment) return;
-  const orphans = pods.filter((pod) => !pod.metadata.deletionTimestamp);
-  await Promise.all(orphans.map((pod) => context.client.delete(podPath(pod))));
+  if (performance.now() - deletedAt > COLLECTION_MS) {
+    const orphans = pods.filter((pod) => !pod.metadata.deletionTimestamp);
+    await Promise.all(orphans.map((pod) => context.client.delete(podPath(pod))));
+  }
   await forceStuck(context, ref, pods);
 }

@@ -1,0 +1,52 @@
+import { afterAll, expect, test } from "bun:test";
+import { createLogger } from "../../../src/lib/logger.ts";
+import { createHints } from "../../../src/runtime/kubernetes/hints.ts";
+import { watchLingering } from "../../../src/runtime/kubernetes/lingering.ts";
+import type { Pod } from "../../../src/runtime/kubernetes/objects.ts";
+import { until } from "../../until.ts";
+
+const REF = { environmentId: "e1", userId: "u1" };
+const DELETED = "2026-01-01T00:00:00Z";
+const RUNNING = { running: { startedAt: DELETED } };
+const TERMINATED = { terminated: { exitCode: 0 } };
+
+function pod(uid: string, deletionTimestamp: string | undefined, ...states: object[]): Pod {
+  return {
+    metadata: { uid, name: uid, namespace: "n", ...(deletionTimestamp ? { deletionTimestamp } : {}) },
+    spec: { containers: [] },
+    status: { containerStatuses: states.map((state) => ({ name: "c", ready: false, restartCount: 0, state })) },
+  };
+}
+
+const stop = new AbortController();
+afterAll(() => stop.abort());
+
+test("only a deleted pod of which nothing runs is taken off the books, once, and none but that very pod", async () => {
+  let pods: Pod[] = [
+    pod("running", undefined, RUNNING),
+    pod("crashed", undefined, TERMINATED),
+    pod("ending", DELETED, TERMINATED, RUNNING),
+    pod("never-started", DELETED),
+    pod("ended", DELETED, TERMINATED, TERMINATED),
+  ];
+  const deletions: unknown[] = [];
+  const hints = createHints();
+  watchLingering({
+    client: { delete: async (path, options) => void deletions.push([path, options]) },
+    mirror: { pods: () => pods },
+    hints,
+    log: createLogger({ format: "text", level: "error", write: () => {} }),
+    signal: stop.signal,
+    lastWordsMs: 0,
+  });
+  hints.tell(REF);
+  hints.tell(REF);
+  await until(() => deletions.length > 0);
+  pods = [pod("later", DELETED, TERMINATED)];
+  hints.tell(REF);
+  await until(() => deletions.length > 1);
+  expect(deletions).toEqual([
+    ["/api/v1/namespaces/n/pods/ended", { graceSeconds: 0, uid: "ended" }],
+    ["/api/v1/namespaces/n/pods/later", { graceSeconds: 0, uid: "later" }],
+  ]);
+});
