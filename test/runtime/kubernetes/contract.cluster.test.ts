@@ -9,6 +9,6 @@ onCluster("on a real cluster", () => {
       const cluster = openCluster();
       return { open: async () => cluster.restart(), dispose: () => cluster.close() };
     },
-    { image: "debian:12", timeoutMs: 60_000 },
+    { image: "debian:12", timeoutMs: 90_000 },
   );
 });
