@@ -43,7 +43,7 @@ export interface ObserveContext {
   progress(pod: Pod, restartCount: number): Progress | undefined;
 }
 
-/** So often may a container end for no reason that is known before it counts as crashing. */
+/** So often may a container end, for no reason that is known, before ends in succession count as crashing. */
 const CRASHES = 3;
 
 const PULL_FAILED = new Set([
@@ -176,8 +176,21 @@ function finalProblem(status: ContainerStatus, pod: Pod, image: string, now: num
   if (problem) return { ...problem, sinceMs };
   const restarting = status.state?.running !== undefined;
   if (status.restartCount < CRASHES || (restarting && status.started)) return undefined;
+  if (!inSuccession(status, ended, pod)) return undefined;
   const message = `The container has ended ${status.restartCount} times, last with exit code ${ended.exitCode}`;
   return { kind: "crashed", message, sinceMs };
+}
+
+/**
+ * Restarts are counted over the pod's whole life, those of its node among them: what was ready for long
+ * before it ended begins anew. Kubelet holds back what ends in succession, but not what takes more than ten
+ * minutes each time, as an installation may: that one has not become ready in between.
+ */
+function inSuccession({ state }: ContainerStatus, ended: Termination, pod: Pod): boolean {
+  if (state?.waiting?.reason === "CrashLoopBackOff") return true;
+  const unreadySinceMs = timeMs(condition(pod, "Ready")?.lastTransitionTime);
+  const startedMs = timeMs(ended.startedAt);
+  return unreadySinceMs !== undefined && startedMs !== undefined && unreadySinceMs < startedMs;
 }
 
 function endProblem(ended: Termination, pod: Pod, image: string): Omit<Problem, "sinceMs"> | undefined {

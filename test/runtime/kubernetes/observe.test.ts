@@ -348,13 +348,46 @@ describe("an environment has failed for good:", () => {
     });
   });
 
-  test("but not for ends that it has outlived", () => {
-    const container = {
-      ...RUNNING,
-      started: true,
-      restartCount: 9,
-      lastState: { terminated: terminated(137) },
-    };
-    expect(seen({ pods: [pod({ container })] }).phase).toBe("running");
+  const STARTED = "2026-01-01T00:00:10Z";
+  const run = terminated(255, { startedAt: STARTED });
+  const ready = (since: string) => ({
+    conditions: [
+      { type: "PodScheduled", status: "True" },
+      { type: "Ready", status: "False", lastTransitionTime: since },
+    ],
+  });
+  test.each<[string, PodChange, Observed["phase"]]>([
+    [
+      "that it has outlived",
+      { container: { ...RUNNING, started: true, lastState: { terminated: run } } },
+      "running",
+    ],
+    [
+      "that are far apart, as by restarts of its node",
+      { container: { state: { terminated: run } }, status: ready(LATER) },
+      "provisioning",
+    ],
+    [
+      "that are far apart, while it begins again",
+      { container: { ...RUNNING, started: false, lastState: { terminated: run } }, status: ready(LATER) },
+      "installing",
+    ],
+    [
+      "of which it is not known when it was ready",
+      { container: { state: { terminated: run } }, status: {} },
+      "provisioning",
+    ],
+  ])("but not for ends %s", (_, { container, ...change }, phase) => {
+    expect(seen({ pods: [pod({ container: { restartCount: 9, ...container }, ...change })] }).phase).toBe(
+      phase,
+    );
+  });
+
+  test("as soon as it has ended so often without having been ready, however long it took", () => {
+    const container = { ...RUNNING, started: false, restartCount: 3, lastState: { terminated: run } };
+    expect(seen({ pods: [pod({ container, status: ready(AT) })] })).toMatchObject({
+      phase: "failed",
+      problem: { kind: "crashed" },
+    });
   });
 });
