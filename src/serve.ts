@@ -4,7 +4,7 @@ import { type App, createApp } from "./app.ts";
 import type { GivenPassword } from "./auth/administrators.ts";
 import { type Config, ConfigError } from "./config.ts";
 import type { SocketHandlers } from "./http/context.ts";
-import { createLogger } from "./lib/logger.ts";
+import { createLogger, type Logger } from "./lib/logger.ts";
 import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
 
@@ -25,6 +25,7 @@ export async function serve(config: Config): Promise<number> {
     await app.stop(server);
     throw error;
   });
+  outliveFaults(log);
   // The binary begins with a compiler that waits (--compile-jit-policy): what a start runs once is not worth it.
   Bun.unsafe.setJITPolicy(1);
   // stderr carries the log; this is for the person who has started it.
@@ -71,6 +72,22 @@ function listenFault({ host, port, tls }: Config, error: unknown): ConfigError |
         ? new ConfigError(`TLS_CERT_FILE and TLS_KEY_FILE can't be used together: ${reason}`)
         : undefined;
     }
+  }
+}
+
+/**
+ * An error that nobody has caught is a fault of ours, but costs one piece of work, as a request's costs one
+ * answer. To end here would end everybody's terminals, and all that runs on this machine; what was cut
+ * short is looked at again, from what the database says is wanted. A start that fails has ended before.
+ */
+function outliveFaults(log: Logger): void {
+  for (const event of ["uncaughtException", "unhandledRejection"] as const) {
+    process.on(event, (error: unknown) =>
+      log.error("nobody has caught an error", {
+        event,
+        stack: (error instanceof Error && error.stack) || String(error),
+      }),
+    );
   }
 }
 

@@ -152,6 +152,26 @@ describe("a first start", () => {
   });
 });
 
+test("a server outlives errors of its own that nobody has caught, and tells of them", async () => {
+  const preload = join(folder, "faults.ts");
+  await Bun.write(
+    preload,
+    `process.on("SIGUSR2", () => {
+      setTimeout(() => { throw new Error("out of a timer"); });
+      setTimeout(() => void Promise.reject(new Error("of a promise")));
+    });`,
+  );
+  const server = await TestServer.start({
+    command: ["bun", "--preload", preload, MAIN],
+    environment: { LOCAL_RUNTIME: "off" },
+  });
+  process.kill(server.pid, "SIGUSR2");
+  await server.output.line(/nobody has caught an error.*out of a timer/);
+  await server.output.line(/nobody has caught an error.*of a promise/);
+  await new TestClient(server.url).get("/health/ready");
+  expect(await server.stop()).toBe(0);
+});
+
 describe("a server that is told to end", () => {
   test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)("by %p does so in order", async (signal) => {
     const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });

@@ -1,6 +1,7 @@
 import { and, eq, inArray, lt, or, sql } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { clusters, environments } from "../db/schema.ts";
+import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
 import { type Capacity, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 
@@ -58,7 +59,7 @@ export function createCapacityBook({
 
   async function ask(clusterId: string): Promise<Measurement> {
     // Before the cluster is asked: what has appeared in the meantime is counted twice rather than not at all.
-    const counted = materialised(db, clusterId, now());
+    const counted = alreadyCounted(clusterId);
     try {
       const capacity = await withTimeout(runtimeOf(clusterId).capacity(), timeoutMs);
       return { reachable: true, atMs: now(), capacity, counted };
@@ -69,9 +70,27 @@ export function createCapacityBook({
     }
   }
 
+  function alreadyCounted(clusterId: string): ReadonlySet<string> {
+    try {
+      return materialised(db, clusterId, now());
+    } catch (error) {
+      log.error("what a cluster's figures include can't be looked up", { clusterId, error });
+      return new Set();
+    }
+  }
+
+  /** What can't be written now is in the book all the same, and written after the next look. */
   function record(clusterId: string, measurement: Measurement): void {
     const before = book.get(clusterId);
     book.set(clusterId, measurement);
+    try {
+      tell(clusterId, measurement, before);
+    } catch (error) {
+      log.error("a cluster's figures can't be written", { clusterId, error });
+    }
+  }
+
+  function tell(clusterId: string, measurement: Measurement, before: Measurement | undefined): void {
     if (!measurement.reachable) {
       if (before?.reachable === false) return;
       log.warn("cluster unreachable", { clusterId, reason: measurement.reason });
@@ -115,7 +134,7 @@ export function createCapacityBook({
     },
     start() {
       measureAll();
-      timer ??= setInterval(measureAll, everyMs);
+      timer ??= every(everyMs, measureAll, (error) => log.error("clusters can't be measured", { error }));
       timer.unref();
     },
     stop() {

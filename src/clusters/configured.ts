@@ -55,7 +55,8 @@ export async function registerFromPod(
       if (!signal.aborted) register(deps, FROM_POD, "The cluster that the server runs in", IN_CLUSTER);
       return;
     } catch (error) {
-      const passing = error instanceof AppError && error.fields[0]?.code === "unreachable";
+      // What is not the cluster's answer is a fault on this side: a full disk, for one.
+      const passing = !(error instanceof AppError) || error.fields[0]?.code === "unreachable";
       deps.log.warn("the cluster that the server runs in is not registered", { reason: reasonOf(error) });
       if (!passing) return;
     }

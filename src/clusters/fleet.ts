@@ -76,9 +76,15 @@ export function createFleet(options: FleetOptions): Fleet {
     await vetCluster(kubeconfig);
   }
 
+  function renew(clusterId: string): void {
+    runtimes
+      .renew(clusterId)
+      .catch((error: unknown) => log.warn("cluster can't be used", { clusterId, error }));
+  }
+
   async function registerConfigured(file: string | undefined, inPod: boolean): Promise<void> {
     const { registerFromFile, registerFromPod } = await import("./configured.ts");
-    const deps = { db, vault, now, log, vet, onChange: (id: string) => void runtimes.renew(id) };
+    const deps = { db, vault, now, log, vet, onChange: renew };
     if (inPod) void registerFromPod(deps, { signal: stopping });
     if (file === undefined) return;
     try {

@@ -2,20 +2,17 @@ import { eq, sql } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments } from "../db/schema.ts";
 import { lazily } from "../lib/lazily.ts";
-
-/** `last_activity` is written at most this often. */
-const WRITE_MS = 30_000;
+import type { Logger } from "../lib/logger.ts";
 
 export interface Activity {
   /** Someone types, or the terminal prints: called for every piece, so it must cost next to nothing. */
   touch(environmentId: string): void;
-  /** Writes what is not written yet. */
+  /** Writes what is not written yet. What can't be written now is kept for the next time. */
   flush(): void;
 }
 
-/** Remembers when environments were last used. */
-export function createActivity(db: Db, now: () => number): Activity {
-  const written = new Map<string, number>();
+/** Remembers when environments were last used, until `flush`, which whoever asks for idle ones does first. */
+export function createActivity(db: Db, now: () => number, log: Logger): Activity {
   const pending = new Map<string, number>();
   const write = lazily(() =>
     db
@@ -27,20 +24,17 @@ export function createActivity(db: Db, now: () => number): Activity {
 
   return {
     touch(id) {
-      const at = now();
-      if (at - (written.get(id) ?? 0) < WRITE_MS) {
-        pending.set(id, at);
-        return;
-      }
-      written.set(id, at);
-      pending.delete(id);
-      write().run({ id, at });
+      pending.set(id, now());
     },
     flush() {
-      for (const [id, at] of pending) write().run({ id, at });
-      pending.clear();
-      const old = now() - WRITE_MS;
-      for (const [id, at] of written) if (at < old) written.delete(id);
+      try {
+        for (const [id, at] of pending) {
+          write().run({ id, at });
+          pending.delete(id);
+        }
+      } catch (error) {
+        log.error("the use of environments can't be written", { error });
+      }
     },
   };
 }

@@ -75,9 +75,9 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
   const { deadlines } = config;
   const rows = environmentRows(db);
   const feed = new StatusFeed();
-  const activity = createActivity(db, now);
+  const activity = createActivity(db, now, log);
   const logStreams = createLogStreams();
-  const usage = createUsageMeter({ db, rows, runtimeOf, now });
+  const usage = createUsageMeter({ db, rows, runtimeOf, now, log });
   const collector = createLogCollector<ReturnType<typeof refOf> & { clusterId: string }>({
     store: logStore,
     runtimeOf: ({ clusterId }) => runtimeOf(clusterId),
@@ -127,6 +127,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     activity,
     limits: config.idleStopMs,
     now,
+    log,
     warn: (row, message) =>
       logStore.appendSystem(row.id, { generation: row.generation, level: "WARN", message }),
     stop: (row, reason) => act(row, "stop", reason),
@@ -135,6 +136,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     db,
     stoppedMs: config.deleteStoppedAfterMs,
     now,
+    log,
     mail: mailer.isConfigured ? mailer.enqueue : null,
     remove: (row, reason) => act(row, "delete", reason),
   });
@@ -178,10 +180,15 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
       const changes = applyToAll(tx, userId, verb, { actor, reason, deadlines, now: now() });
       // Transactions are synchronous: a microtask runs after this one's commit or rollback.
       queueMicrotask(() => {
-        for (const { before, after } of changes) {
-          if (rows.byId(after.id)?.generation === after.generation) follow(before, after);
+        try {
+          for (const { before, after } of changes) {
+            if (rows.byId(after.id)?.generation === after.generation) follow(before, after);
+          }
+          if (verb === "delete") options.onTornDown(userId);
+        } catch (error) {
+          // Nobody could catch it; the reconciler looks at everything by itself, too.
+          log.error("following a change of an account failed", { user_id: userId, error });
         }
-        if (verb === "delete") options.onTornDown(userId);
       });
     },
     lookAt(clusterId) {

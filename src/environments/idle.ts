@@ -1,7 +1,9 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments, type Plan, users } from "../db/schema.ts";
+import { every } from "../lib/every.ts";
 import { lazily } from "../lib/lazily.ts";
+import type { Logger } from "../lib/logger.ts";
 import type { Activity } from "./activity.ts";
 import type { Environment } from "./rows.ts";
 
@@ -17,6 +19,7 @@ export interface IdleOptions {
   activity: Activity;
   limits: IdleLimits;
   now(): number;
+  log: Logger;
   warn(row: Environment, message: string): void;
   /** Stops it as a verb of DevPocket's own, with the reason in log, audit and object. */
   stop(row: Environment, reason: string): void;
@@ -30,7 +33,7 @@ export interface IdleWatch {
 }
 
 /** Stops what nobody uses. Terminal input and output count as use, and so does having just started. */
-export function createIdleWatch({ db, activity, limits, now, warn, stop }: IdleOptions): IdleWatch {
+export function createIdleWatch({ db, activity, limits, now, log, warn, stop }: IdleOptions): IdleWatch {
   /** The last use for which the warning was given: new use earns a new one. */
   const warned = new Map<string, number>();
   let timer: Timer | undefined;
@@ -77,7 +80,9 @@ export function createIdleWatch({ db, activity, limits, now, warn, stop }: IdleO
   return {
     check,
     start() {
-      timer = setInterval(check, Math.min(CHECK_MS, shortestMs / 8));
+      timer = every(Math.min(CHECK_MS, shortestMs / 8), check, (error) =>
+        log.error("looking for idle environments failed", { error }),
+      );
     },
     stop: () => clearInterval(timer),
   };

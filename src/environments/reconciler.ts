@@ -2,6 +2,7 @@ import { and, eq } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments } from "../db/schema.ts";
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
+import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
 import { WorkQueue } from "../lib/workqueue.ts";
 import { type Observed, type Runtime, RuntimeRejected, RuntimeUnreachable } from "../runtime/runtime.ts";
@@ -235,16 +236,18 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     }
   }
 
+  function lookAtAll(): void {
+    for (const id of rows.unfinished()) queue.add(id);
+  }
+
   return {
     wake(id) {
       if (started) queue.add(id);
     },
     start() {
       started = true;
-      for (const id of rows.unfinished()) queue.add(id);
-      resync ??= setInterval(() => {
-        for (const id of rows.unfinished()) queue.add(id);
-      }, RESYNC_MS);
+      lookAtAll();
+      resync ??= every(RESYNC_MS, lookAtAll, (error) => log.error("looking at everything failed", { error }));
     },
     follow: (runtime) => void listen(runtime),
     get depth() {

@@ -1,6 +1,8 @@
 import { and, eq, isNotNull, lt } from "drizzle-orm";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import { environments, users } from "../db/schema.ts";
+import { every } from "../lib/every.ts";
+import type { Logger } from "../lib/logger.ts";
 import type { Letter } from "../mail/message.ts";
 import type { Environment } from "./rows.ts";
 
@@ -16,6 +18,7 @@ export interface RetentionOptions {
   /** How long a stopped environment is kept; null: for ever. */
   stoppedMs: number | null;
   now(): number;
+  log: Logger;
   /** Puts a message to the owner into the outbox; null where mail is not configured. */
   mail: ((tx: Tx, letter: Letter) => void) | null;
   /** Deletes it as a verb of DevPocket's own, with the reason in the audit. */
@@ -35,7 +38,7 @@ export interface Retention {
 }
 
 /** Deletes stopped environments that nobody comes back to, and the records of terminated ones. */
-export function createRetention({ db, stoppedMs, now, mail, remove }: RetentionOptions): Retention {
+export function createRetention({ db, stoppedMs, now, log, mail, remove }: RetentionOptions): Retention {
   let timer: Timer | undefined;
 
   function check(): void {
@@ -76,7 +79,7 @@ export function createRetention({ db, stoppedMs, now, mail, remove }: RetentionO
   return {
     check,
     start() {
-      timer = setInterval(check, CHECK_MS);
+      timer = every(CHECK_MS, check, (error) => log.error("deleting what is old failed", { error }));
     },
     stop: () => clearInterval(timer),
   };

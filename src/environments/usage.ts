@@ -1,6 +1,8 @@
 import { eq } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments } from "../db/schema.ts";
+import { every } from "../lib/every.ts";
+import type { Logger } from "../lib/logger.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { type Runtime, RuntimeUnreachable, type Usage } from "../runtime/runtime.ts";
 import { parseLimits } from "./plans.ts";
@@ -36,8 +38,9 @@ export function createUsageMeter(options: {
   rows: EnvironmentRows;
   runtimeOf(clusterId: string): Runtime;
   now(): number;
+  log: Logger;
 }): UsageMeter {
-  const { db, rows, now } = options;
+  const { db, rows, now, log } = options;
   const recent = new Map<string, Promise<Measurement>>();
   const samples = new Semaphore(SAMPLES_AT_A_TIME);
   let timer: Timer | undefined;
@@ -73,15 +76,17 @@ export function createUsageMeter(options: {
     return measurement;
   }
 
+  function measureAll(): void {
+    for (const id of rows.unfinished()) {
+      const row = rows.byId(id);
+      if (row?.status === "running") void measure(row).catch(() => {});
+    }
+  }
+
   return {
     measure,
     start() {
-      timer = setInterval(() => {
-        for (const id of rows.unfinished()) {
-          const row = rows.byId(id);
-          if (row?.status === "running") void measure(row).catch(() => {});
-        }
-      }, SAMPLE_MS);
+      timer = every(SAMPLE_MS, measureAll, (error) => log.error("measuring what runs failed", { error }));
     },
     stop: () => clearInterval(timer),
   };

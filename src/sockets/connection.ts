@@ -114,9 +114,13 @@ export class Connection implements SocketHandlers, Member {
 
   message(_socket: ServerSocket, frame: string | Buffer): void {
     this.lastHeardAt = Date.now();
-    if (this.#state === "open") this.#receive(frame);
-    else if (this.#state === "authenticating") this.#keepForLater(frame);
-    else if (this.#state === "anonymous") this.#introduce(frame);
+    try {
+      if (this.#state === "open") this.#receive(frame);
+      else if (this.#state === "authenticating") this.#keepForLater(frame);
+      else if (this.#state === "anonymous") this.#introduce(frame);
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   drain(): void {
@@ -173,13 +177,12 @@ export class Connection implements SocketHandlers, Member {
       this.#channel = serve(this.#peer(actor));
       // The endpoint may have turned it away while it was being made.
       if (this.#isClosed()) this.#channel.closed();
+      const early = this.#early;
+      this.#early = [];
+      for (const frame of early) this.#receive(frame);
     } catch (error) {
       this.#fail(error);
-      return;
     }
-    const early = this.#early;
-    this.#early = [];
-    for (const frame of early) this.#receive(frame);
   }
 
   #keepForLater(frame: string | Buffer): void {

@@ -130,6 +130,21 @@ describe("the capacity book", () => {
     expect(nodeCounts()).toEqual([2, null]);
   });
 
+  test("goes on measuring while the database takes nothing, and writes when it does again", async () => {
+    database.sqlite.run("PRAGMA query_only = ON");
+    book.start();
+    await until(() => asked.length > 4);
+    expect(book.last("a")).toMatchObject({ reachable: true });
+    expect(logged[0]).toContain("a cluster's figures can't be written");
+    database.sqlite.run("PRAGMA query_only = OFF");
+    await until(() => nodeCounts().every((count) => count === 2));
+  });
+
+  test("goes on measuring when the database can't be read, and holds nothing for counted", async () => {
+    database.sqlite.run("ALTER TABLE environments RENAME TO away");
+    expect(await book.measure("a")).toMatchObject({ reachable: true, counted: new Set() });
+  });
+
   test.each([
     ["the cluster was forgotten", () => book.forget("a")],
     ["the server has stopped", () => book.stop()],

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createRetention } from "../../src/environments/retention.ts";
 import { environmentRows } from "../../src/environments/rows.ts";
+import { createLogger } from "../../src/lib/logger.ts";
 import type { Letter } from "../../src/mail/message.ts";
 import { temporaryDatabase } from "../database.ts";
 import { environment, owner } from "./setup.ts";
@@ -22,6 +23,7 @@ function retained({ stoppedMs, withMail = true }: { stoppedMs: number | null; wi
     db,
     stoppedMs,
     now: () => at,
+    log: createLogger({ format: "text", level: "error" }),
     mail: withMail ? (_tx, letter) => letters.push(letter) : null,
     remove: (row, reason) => removed.push(`${row.name}: ${reason}`),
   });

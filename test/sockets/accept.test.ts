@@ -60,6 +60,29 @@ describe("who is there", () => {
     expect(server.connections.size).toBe(0);
   });
 
+  test.each(["early", "late"])(
+    "a message, %s, that can't be dealt with ends its own connection only",
+    async (when) => {
+      await using server = serveEndpoint((peer) => ({
+        ...echo(peer),
+        message() {
+          throw new Error("the disk is full");
+        },
+      }));
+      const [client, other] = [
+        new Client(`${server.url}?token=token-ada`),
+        new Client(`${server.url}?token=token-bob`),
+      ];
+      client.socket.onopen = () => when === "early" && client.send({ type: "hello" });
+      await client.next("welcome");
+      if (when === "late") client.send({ type: "hello" });
+      expect(await client.end()).toEqual({ code: 1011, reason: "Internal server error" });
+      await other.next("welcome");
+      other.send({ type: "ping" });
+      await other.next("pong");
+    },
+  );
+
   test("refuses a first message that is no introduction", async () => {
     await using server = serveEndpoint(echo);
     const client = new Client(server.url);
