@@ -10,6 +10,11 @@ import { parseReduced } from "./kubeconfig.ts";
 /** For everything together: the request that waits for it is cut when it is silent for longer. */
 const VETTING_TIMEOUT_MS = 7500;
 const REVIEWS_AT_ONCE = 8;
+const REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+
+interface Review {
+  status?: { allowed?: unknown };
+}
 
 export interface VettingOptions {
   timeoutMs?: number;
@@ -65,7 +70,7 @@ async function isAllowed(
   verb: string,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const response = await client.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
+  const review = await client.requestJson<Review | null>("POST", REVIEWS, {
     signal,
     body: {
       apiVersion: "authorization.k8s.io/v1",
@@ -73,8 +78,7 @@ async function isAllowed(
       spec: { resourceAttributes: { group, resource, verb, ...(subresource && { subresource }) } },
     },
   });
-  const review = (await response.json()) as { status?: { allowed?: unknown } };
-  if (typeof review.status?.allowed !== "boolean") throw notKubernetes();
+  if (typeof review?.status?.allowed !== "boolean") throw notKubernetes();
   return review.status.allowed;
 }
 

@@ -95,14 +95,26 @@ describe("vetting", () => {
     expect((await fault())[1]).toBe("refused");
   });
 
-  test.each([
-    ["a web page", () => new Response("<html>")],
+  const reviewed = (answer: () => Response) => (path: string) => (path === "/version" ? version() : answer());
+  test.each<[string, (path: string) => Response]>([
     ["other JSON", () => Response.json({ hello: "world" })],
     ["null", () => Response.json(null)],
-    ["reviews without a verdict", (path: string) => (path === "/version" ? version() : Response.json({}))],
-  ])("%s is no Kubernetes API server", async (_what, answer) => {
+    ["a review without a verdict", reviewed(() => Response.json({}))],
+    ["null for a review", reviewed(() => Response.json(null))],
+  ])("%s is no answer of a Kubernetes API server", async (_what, answer) => {
     serve(answer);
-    expect(["not_kubernetes", "unreachable"]).toContain((await fault())[1] ?? "");
+    expect((await fault())[1]).toBe("not_kubernetes");
+  });
+
+  const page = () => new Response("<html>");
+  const begun = () => new Response(new ReadableStream({ start: (body) => body.enqueue("{") }));
+  test.each<[string, (path: string) => Response, string]>([
+    ["a web page", page, "what answers does not speak JSON"],
+    ["a web page for a review", reviewed(page), "what answers does not speak JSON"],
+    ["a review that does not end", reviewed(begun), "no answer in time"],
+  ])("%s is said to be one", async (_what, answer, words) => {
+    serve(answer);
+    expect(await fault()).toEqual([`The cluster can't be reached: ${words}`, "unreachable"]);
   });
 
   test("nobody there", async () => {

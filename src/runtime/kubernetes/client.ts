@@ -49,6 +49,8 @@ export interface KubeClient {
    * @throws KubeStatusError for another one, RuntimeUnreachable when there is none
    */
   request(method: string, path: string, options?: RequestOptions): Promise<Response>;
+  /** The object that an answer of success holds; of one that is cut short or no JSON: RuntimeUnreachable. */
+  requestJson<T>(method: string, path: string, options?: RequestOptions): Promise<T>;
   /** Null: there is none. */
   get<T>(path: string, options?: RequestOptions): Promise<T | null>;
   list<T>(path: string, query?: Query, signal?: AbortSignal): Promise<ObjectList<T>>;
@@ -84,9 +86,19 @@ export function createKubeClient(connection: Connection): KubeClient {
     return response;
   }
 
+  /** What the API server sends has the shape that its documentation gives it. */
+  async function requestJson<T>(method: string, path: string, options?: RequestOptions): Promise<T> {
+    const response = await request(method, path, options);
+    try {
+      return (await response.json()) as T;
+    } catch (error) {
+      throw unreachable(error);
+    }
+  }
+
   async function get<T>(path: string, options?: RequestOptions): Promise<T | null> {
     try {
-      return await jsonOf<T>(await request("GET", path, options));
+      return await requestJson<T>("GET", path, options);
     } catch (error) {
       if (isStatus(error, 404)) return null;
       throw error;
@@ -101,7 +113,7 @@ export function createKubeClient(connection: Connection): KubeClient {
           body: manifest,
           contentType: "application/apply-patch+yaml",
         };
-        return await jsonOf<T>(await request("PATCH", path, options));
+        return await requestJson<T>("PATCH", path, options);
       } catch (error) {
         // Somebody else wrote between the API server's read and write: its answer is to try again.
         if (!isStatus(error, 409) || attempt === CONFLICT_ATTEMPTS) throw error;
@@ -112,11 +124,12 @@ export function createKubeClient(connection: Connection): KubeClient {
   return {
     connection,
     request,
+    requestJson,
     get,
     apply,
     api: (type) => new type(typedConfiguration(connection, send)),
-    list: async (path, query, signal) =>
-      jsonOf(await request("GET", path, { ...(query ? { query } : {}), ...(signal ? { signal } : {}) })),
+    list: (path, query, signal) =>
+      requestJson("GET", path, { ...(query ? { query } : {}), ...(signal ? { signal } : {}) }),
     async delete(path, { graceSeconds, uid } = {}) {
       const body = {
         kind: "DeleteOptions",
@@ -155,15 +168,6 @@ function urlOf(server: string, path: string, query: Query = {}): string {
     if (value !== undefined) url.searchParams.set(name, String(value));
   }
   return url.href;
-}
-
-/** What the API server sends has the shape that its documentation gives it. */
-async function jsonOf<T>(response: Response): Promise<T> {
-  try {
-    return (await response.json()) as T;
-  } catch (error) {
-    throw unreachable(error);
-  }
 }
 
 async function textOf(response: Response): Promise<string> {

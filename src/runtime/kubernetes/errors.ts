@@ -64,6 +64,7 @@ export function unreachable(error: unknown): RuntimeUnreachable {
 }
 
 const TRANSPORT_WORDS: [RegExp, string][] = [
+  [/^SyntaxError/, "what answers does not speak JSON"],
   [/TimeoutError|timed? ?out/i, "no answer in time"],
   [/ConnectionRefused|ECONNREFUSED|Unable to connect/i, "connection refused"],
   [/ENOTFOUND|EAI_AGAIN|DNS|getaddrinfo/i, "its name can't be resolved"],

@@ -78,12 +78,12 @@ function ending(): RuntimeRejected {
 export async function stop(context: VerbsContext, ref: EnvironmentRef): Promise<void> {
   const { client, looking } = context;
   try {
-    const response = await client.request("PATCH", environmentPaths(ref).deployment, {
+    const scaled = await client.requestJson<Deployment>("PATCH", environmentPaths(ref).deployment, {
       query: { fieldManager: FIELD_MANAGER },
       contentType: "application/merge-patch+json",
       body: { spec: { replicas: 0 } },
     });
-    looking.wrote(ref, (await response.json()) as Deployment);
+    looking.wrote(ref, scaled);
   } catch (error) {
     if (!isStatus(error, 404)) throw error;
   }
