@@ -35,6 +35,8 @@ CREATE TABLE `clusters` (
 	`provider` text NOT NULL,
 	`region` text NOT NULL,
 	`kubeconfig` text,
+	`uid` text,
+	`origin` text,
 	`status` text DEFAULT 'active' NOT NULL,
 	`node_count` integer,
 	`created_at` integer NOT NULL,
@@ -42,6 +44,7 @@ CREATE TABLE `clusters` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `clusters_name` ON `clusters` (`name`);--> statement-breakpoint
+CREATE UNIQUE INDEX `clusters_origin` ON `clusters` (`origin`);--> statement-breakpoint
 CREATE TABLE `environments` (
 	`id` text PRIMARY KEY NOT NULL,
 	`user_id` text NOT NULL,

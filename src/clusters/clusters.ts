@@ -1,7 +1,13 @@
 import { and, count, desc, eq, isNotNull, isNull, ne, or } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
 import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
-import { type CLUSTER_STATUSES, clusters, environments, LOCAL_PROVIDER } from "../db/schema.ts";
+import {
+  type CLUSTER_STATUSES,
+  type ClusterOrigin,
+  clusters,
+  environments,
+  LOCAL_PROVIDER,
+} from "../db/schema.ts";
 import { AppError, notFound } from "../errors.ts";
 import { newId } from "../lib/ids.ts";
 import { LOCAL_CLUSTER_NAME } from "./local.ts";
@@ -14,12 +20,21 @@ export interface ClusterValues {
   description: string | null;
   provider: string;
   region: string;
-  /** Reduced and vetted. */
-  kubeconfig: string;
+  access: ClusterAccess;
   status: (typeof CLUSTER_STATUSES)[number];
+  /** Null: an administrator. */
+  origin?: ClusterOrigin | null;
 }
 
-export type ClusterChange = Partial<Omit<ClusterValues, "provider">>;
+/** How a cluster is reached. */
+export interface ClusterAccess {
+  /** Reduced. */
+  kubeconfig: string;
+  /** Which cluster it leads to, as vetting has found; null: it has not been vetted yet. */
+  uid: string | null;
+}
+
+export type ClusterChange = Partial<Omit<ClusterValues, "provider" | "origin">>;
 
 interface Change {
   db: Db;
@@ -43,6 +58,11 @@ export function hasKubernetesClusters(db: Db): boolean {
   );
 }
 
+/** The one that the server has registered by itself, whatever its name is now. */
+export function findOwnCluster(db: DbOrTx, origin: ClusterOrigin): Cluster | undefined {
+  return db.select().from(clusters).where(eq(clusters.origin, origin)).get();
+}
+
 /** Newest first. */
 export function listClusters(
   db: DbOrTx,
@@ -64,14 +84,16 @@ export function checkName(db: DbOrTx, name: string, exceptId = ""): void {
 }
 
 /** @throws AppError conflict, see `checkName` */
-export function createCluster({ db, vault, actor, now }: Change, values: ClusterValues): Cluster {
+export function createCluster(
+  { db, vault, actor, now }: Change,
+  { access, ...values }: ClusterValues,
+): Cluster {
   return inTransaction(db, (tx) => {
     checkName(tx, values.name);
     const id = newId(now);
-    const kubeconfig = vault.seal(values.kubeconfig, id);
     const row = tx
       .insert(clusters)
-      .values({ ...values, id, kubeconfig, createdAt: now, updatedAt: now })
+      .values({ ...values, id, ...seal(vault, id, access), createdAt: now, updatedAt: now })
       .returning()
       .get();
     const detail = { name: row.name, provider: row.provider, region: row.region };
@@ -83,12 +105,13 @@ export function createCluster({ db, vault, actor, now }: Change, values: Cluster
 /**
  * Of the local cluster, only description, region and status can change.
  *
- * @throws AppError not_found, conflict (the name), invalid (what the local cluster does not have)
+ * @throws AppError not_found, conflict (the name, and see `checkIdentity`), invalid (what the local cluster
+ *   does not have)
  */
 export function updateCluster(
   { db, vault, actor, now }: Change,
   id: string,
-  { kubeconfig, ...change }: ClusterChange,
+  { access, ...change }: ClusterChange,
 ): Cluster {
   return inTransaction(db, (tx) => {
     const before = tx.select().from(clusters).where(eq(clusters.id, id)).get();
@@ -97,20 +120,59 @@ export function updateCluster(
       if (before.provider === LOCAL_PROVIDER) throw notOfLocal("name", "The local cluster can't be renamed");
       checkName(tx, change.name, id);
     }
-    if (kubeconfig !== undefined && before.provider === LOCAL_PROVIDER) {
+    if (access && before.provider === LOCAL_PROVIDER) {
       throw notOfLocal("kubeconfig", "The local cluster has no kubeconfig");
     }
-    const sealed = kubeconfig === undefined ? {} : { kubeconfig: vault.seal(kubeconfig, id) };
+    if (access) checkIdentity(tx, before, access.uid);
     const row = tx
       .update(clusters)
-      .set({ ...change, ...sealed, updatedAt: now })
+      .set({ ...change, ...(access && seal(vault, id, access)), updatedAt: now })
       .where(eq(clusters.id, id))
       .returning()
       .get();
-    const detail = { name: row.name, fields: Object.keys({ ...change, ...sealed }) };
+    const detail = { name: row.name, fields: [...Object.keys(change), ...(access ? ["kubeconfig"] : [])] };
     audit(tx, actor, { action: "cluster.update", targetId: id, detail }, now);
     return row;
   });
+}
+
+/**
+ * Notes which cluster it is that a kubeconfig which is kept already leads to.
+ *
+ * @throws AppError conflict, see `checkIdentity`
+ */
+export function identifyCluster(db: Db, id: string, uid: string): void {
+  inTransaction(db, (tx) => {
+    const before = tx.select().from(clusters).where(eq(clusters.id, id)).get();
+    if (!before) return;
+    checkIdentity(tx, before, uid);
+    if (before.uid !== uid) tx.update(clusters).set({ uid }).where(eq(clusters.id, id)).run();
+  });
+}
+
+/**
+ * What lives on one cluster would be made anew, with empty workspaces, on the other, and stay on the first
+ * for ever.
+ *
+ * @throws AppError conflict when environments live there, on a cluster with another UID
+ */
+function checkIdentity(tx: Tx, before: Cluster, uid: string | null): void {
+  if (before.uid === null || before.uid === uid) return;
+  const living = livingOn(tx, before.id).length;
+  if (living > 0) throw elsewhere(living);
+}
+
+function seal(vault: Vault, id: string, { kubeconfig, uid }: ClusterAccess) {
+  return { kubeconfig: vault.seal(kubeconfig, id), uid };
+}
+
+/** Environments of which something may be there. */
+export function livingOn(db: DbOrTx, clusterId: string) {
+  return db
+    .select({ id: environments.id, name: environments.name, status: environments.status })
+    .from(environments)
+    .where(and(eq(environments.clusterId, clusterId), isNull(environments.tornDownAt)))
+    .all();
 }
 
 /**
@@ -131,11 +193,7 @@ export function deleteCluster(
     if (row.provider === LOCAL_PROVIDER) {
       throw new AppError("conflict", "The local cluster can't be deleted; LOCAL_RUNTIME=off switches it off");
     }
-    const living = tx
-      .select({ id: environments.id, name: environments.name, status: environments.status })
-      .from(environments)
-      .where(and(eq(environments.clusterId, id), isNull(environments.tornDownAt)))
-      .all();
+    const living = livingOn(tx, id);
     if (living.length > 0 && !force) throw inUse(living.length);
     for (const environment of living) giveUp(tx, environment, row.name, actor, now);
     tx.delete(clusters).where(eq(clusters.id, id)).run();
@@ -174,8 +232,18 @@ function giveUp(
 }
 
 function inUse(living: number): AppError {
-  const subject = living === 1 ? "1 environment lives" : `${living} environments live`;
-  return new AppError("conflict", `${subject} on this cluster: delete them first, or force it`);
+  return new AppError("conflict", `${inhabitants(living)} on this cluster: delete them first, or force it`);
+}
+
+function elsewhere(living: number): AppError {
+  const message = `The kubeconfig leads to another cluster, and ${inhabitants(living)} on this one: delete them first`;
+  return new AppError("conflict", message, {
+    fields: [{ field: "kubeconfig", message, code: "another_cluster" }],
+  });
+}
+
+function inhabitants(living: number): string {
+  return living === 1 ? "1 environment lives" : `${living} environments live`;
 }
 
 function notOfLocal(field: string, message: string): AppError {

@@ -70,10 +70,10 @@ export function createFleet(options: FleetOptions): Fleet {
   const capacity = createCapacityBook({ db, runtimeOf: runtimes.of, now, log, onReachability });
   const localEnabled = config.localRuntime;
 
-  async function vet(kubeconfig: string): Promise<void> {
+  async function vet(kubeconfig: string): Promise<string> {
     await kubernetes.load();
     const { vetCluster } = await import("./vetting.ts");
-    await vetCluster(kubeconfig);
+    return vetCluster(kubeconfig);
   }
 
   function renew(clusterId: string): void {
@@ -84,8 +84,8 @@ export function createFleet(options: FleetOptions): Fleet {
 
   async function registerConfigured(file: string | undefined, inPod: boolean): Promise<void> {
     const { registerFromFile, registerFromPod } = await import("./configured.ts");
-    const deps = { db, vault, now, log, vet, onChange: renew };
-    if (inPod) void registerFromPod(deps, { signal: stopping });
+    const deps = { db, vault, now, log, vet, onChange: renew, stopping };
+    if (inPod) void registerFromPod(deps);
     if (file === undefined) return;
     try {
       registerFromFile(deps, file);

@@ -9,6 +9,7 @@ import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import type { CapacityBook } from "./capacity.ts";
 import {
   type Cluster,
+  type ClusterAccess,
   checkName,
   createCluster,
   deleteCluster,
@@ -113,7 +114,7 @@ const updateRoute = createRoute({
       400: "The kubeconfig can't be used, or the local cluster has no such field",
       ...admin,
       404: "No such cluster",
-      409: "The name is in use",
+      409: "The name is in use, or environments live there and the kubeconfig leads to another cluster",
       422: "Invalid data",
     }),
   },
@@ -165,8 +166,8 @@ export interface ClusterRoutesDeps {
   runtimes: Pick<ClusterRuntimes, "renew">;
   capacity: CapacityBook;
   localEnabled: boolean;
-  /** @throws AppError invalid for a cluster that can't be used */
-  vet(reducedKubeconfig: string): Promise<void>;
+  /** The cluster's UID. @throws AppError invalid for a cluster that can't be used */
+  vet(reducedKubeconfig: string): Promise<string>;
   /** Told of environments that ended with their cluster. */
   onEnvironmentsGivenUp(ids: string[]): void;
 }
@@ -184,12 +185,11 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
     return cluster;
   }
 
-  async function reduceAndVet(kubeconfig: string): Promise<string> {
+  async function reduceAndVet(given: string): Promise<ClusterAccess> {
     // The client library is large: a server without clusters never loads it.
     const { reduceKubeconfig } = await import("./kubeconfig.ts");
-    const reduced = reduceKubeconfig(kubeconfig);
-    await deps.vet(reduced);
-    return reduced;
+    const kubeconfig = reduceKubeconfig(given);
+    return { kubeconfig, uid: await deps.vet(kubeconfig) };
   }
 
   /** After the kubeconfig of a cluster has come or changed: its runtime, then its figures. */
@@ -201,10 +201,10 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
   }
 
   router.openapi({ ...creationRoute, middleware }, async (c) => {
-    const values = c.req.valid("json");
+    const { kubeconfig, ...values } = c.req.valid("json");
     checkName(db, values.name);
-    const kubeconfig = await reduceAndVet(values.kubeconfig);
-    const { id } = createCluster({ db, vault, actor: auditActor(c), now: now() }, { ...values, kubeconfig });
+    const access = await reduceAndVet(kubeconfig);
+    const { id } = createCluster({ db, vault, actor: auditActor(c), now: now() }, { ...values, access });
     return c.json(body(await firstLook(id)), 201);
   });
 
@@ -231,10 +231,10 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
     const { id, kubeconfig: has } = found(c.req.valid("param").cluster_id);
     const { kubeconfig, ...change } = c.req.valid("json");
     // The local cluster's refusal is updateCluster's: there is nothing to vet.
-    const vetted = kubeconfig && has !== null ? await reduceAndVet(kubeconfig) : kubeconfig;
-    const changed = { ...change, ...(vetted && { kubeconfig: vetted }) };
+    const access = kubeconfig && (has === null ? { kubeconfig, uid: null } : await reduceAndVet(kubeconfig));
+    const changed = { ...change, ...(access && { access }) };
     const row = updateCluster({ db, vault, actor: auditActor(c), now: now() }, id, changed);
-    return c.json(body(vetted ? await firstLook(id) : row), 200);
+    return c.json(body(access ? await firstLook(id) : row), 200);
   });
 
   router.openapi({ ...deleteRoute, middleware }, async (c) => {

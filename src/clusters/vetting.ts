@@ -3,6 +3,8 @@ import { Semaphore } from "../lib/semaphore.ts";
 import { createKubeClient, type KubeClient } from "../runtime/kubernetes/client.ts";
 import { connectionOf } from "../runtime/kubernetes/connection.ts";
 import { isStatus, KubeStatusError } from "../runtime/kubernetes/errors.ts";
+import type { Namespace } from "../runtime/kubernetes/objects.ts";
+import { namespacePath } from "../runtime/kubernetes/paths.ts";
 import { PERMISSIONS, type Permission, permissionName } from "../runtime/kubernetes/permissions.ts";
 import { RuntimeUnreachable } from "../runtime/runtime.ts";
 import { parseReduced } from "./kubeconfig.ts";
@@ -24,12 +26,13 @@ export interface VettingOptions {
 /**
  * Checks that the cluster of a reduced kubeconfig answers and lets DevPocket do everything that it has to.
  *
+ * @returns the cluster's UID, which stays the same whatever its address is
  * @throws AppError invalid: unreachable, not accepted, or lacking permissions, each of which is named
  */
 export async function vetCluster(
   reduced: string,
   { timeoutMs = VETTING_TIMEOUT_MS, permissions = PERMISSIONS }: VettingOptions = {},
-): Promise<void> {
+): Promise<string> {
   const signal = AbortSignal.timeout(timeoutMs);
   try {
     const client = createKubeClient(connectionOf(parseReduced(reduced)));
@@ -37,6 +40,7 @@ export async function vetCluster(
     const missing = await missingPermissions(client, permissions, signal);
     if (missing.length > 0)
       throw unfit(`DevPocket may not ${missing.join(", ")} there`, "missing_permissions");
+    return await clusterUid(client, signal);
   } catch (error) {
     throw asAppError(error);
   }
@@ -46,6 +50,13 @@ export async function vetCluster(
 async function version(client: KubeClient, signal: AbortSignal): Promise<void> {
   const answer = await client.get<{ gitVersion?: unknown }>("/version", { signal });
   if (typeof answer?.gitVersion !== "string") throw notKubernetes();
+}
+
+/** A cluster has no name of its own; by convention it is known by the namespace that every one has. */
+async function clusterUid(client: KubeClient, signal: AbortSignal): Promise<string> {
+  const namespace = await client.get<Namespace>(namespacePath("kube-system"), { signal });
+  if (!namespace?.metadata?.uid) throw notKubernetes();
+  return namespace.metadata.uid;
 }
 
 async function missingPermissions(

@@ -202,6 +202,9 @@ export const templates = sqliteTable(
 
 export const CLUSTER_STATUSES = ["active", "inactive", "maintenance"] as const;
 export const LOCAL_PROVIDER = "local";
+/** Where the server takes clusters from that it registers by itself: the configured file, its own pod. */
+export const CLUSTER_ORIGINS = ["file", "pod"] as const;
+export type ClusterOrigin = (typeof CLUSTER_ORIGINS)[number];
 
 export const clusters = sqliteTable(
   "clusters",
@@ -214,13 +217,17 @@ export const clusters = sqliteTable(
     region: text().notNull(),
     /** AES-256-GCM, see clusters/vault.ts; null for the local one. */
     kubeconfig: text(),
+    /** The UID of its namespace kube-system: which cluster a kubeconfig leads to. Null: not known yet. */
+    uid: text(),
+    /** Null: an administrator has registered it. */
+    origin: text({ enum: CLUSTER_ORIGINS }),
     status: text({ enum: CLUSTER_STATUSES }).notNull().default("active"),
     /** As last seen. */
     nodeCount: integer(),
     createdAt: integer().notNull(),
     updatedAt: integer().notNull(),
   },
-  (table) => [uniqueIndex("clusters_name").on(table.name)],
+  (table) => [uniqueIndex("clusters_name").on(table.name), uniqueIndex("clusters_origin").on(table.origin)],
 );
 
 /** R1's ten. environments/lifecycle.ts says which may follow which. */

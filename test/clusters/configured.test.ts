@@ -10,13 +10,15 @@ import { clusters } from "../../src/db/schema.ts";
 import { AppError } from "../../src/errors.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { temporaryDatabase } from "../database.ts";
+import { environment, owner } from "../environments/setup.ts";
 import { until } from "../until.ts";
 
 let database: ReturnType<typeof temporaryDatabase>;
 let folder: string;
 let changed: string[];
 let logged: string[];
-let vet: () => Promise<void>;
+let vet: () => Promise<string>;
+let stop: AbortController;
 let vault = createVault([randomBytes(32)]);
 
 beforeEach(() => {
@@ -24,9 +26,11 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "devpocket-test-"));
   changed = [];
   logged = [];
-  vet = async () => {};
+  vet = async () => "uid-1";
+  stop = new AbortController();
 });
 afterEach(() => {
+  stop.abort();
   database.remove();
   rmSync(folder, { recursive: true });
 });
@@ -38,6 +42,7 @@ const deps = () => ({
   log: createLogger({ format: "text", level: "debug", write: (line) => void logged.push(line) }),
   vet: () => vet(),
   onChange: (id: string) => void changed.push(id),
+  stopping: stop.signal,
 });
 
 function file(token: string): string {
@@ -53,17 +58,22 @@ users: [{name: u, user: {token: ${token}}}]`,
 }
 
 const rows = () => database.db.select().from(clusters).all();
-const kubeconfigs = () => rows().map(({ id, kubeconfig }) => vault.open(kubeconfig ?? "", id));
+const kubeconfigs = () =>
+  rows().flatMap(({ id, kubeconfig }) => (kubeconfig === null ? [] : [vault.open(kubeconfig, id)]));
 
 function unfit(code: string): AppError {
   return new AppError("invalid", `it is ${code}`, { fields: [{ field: "kubeconfig", message: "", code }] });
 }
 
 describe("the cluster of the configuration's file", () => {
+  const own = () => rows().map(({ name, origin, uid }) => ({ name, origin, uid }));
+  const uids = () => rows().map(({ uid }) => uid);
+
   test("is registered at the first start and left alone at the next", async () => {
     registerFromFile(deps(), file("one"));
     registerFromFile(deps(), file("one"));
     expect(rows()).toMatchObject([{ name: "default", provider: "kubernetes", status: "active" }]);
+    await until(() => uids()[0] === "uid-1");
     expect(kubeconfigs()).toEqual([expect.stringContaining('"token":"one"')]);
     expect(changed).toHaveLength(1);
   });
@@ -73,6 +83,32 @@ describe("the cluster of the configuration's file", () => {
     registerFromFile(deps(), file("two"));
     expect(kubeconfigs()).toEqual([expect.stringContaining('"token":"two"')]);
     expect(changed).toHaveLength(2);
+  });
+
+  test("follows the file to the same cluster only, once that is known, where environments live", async () => {
+    registerFromFile(deps(), file("one"));
+    await until(() => uids()[0] === "uid-1");
+    environment(database.db, owner(database.db), { clusterId: rows()[0]?.id ?? "" });
+    registerFromFile(deps(), file("two"));
+    expect(kubeconfigs()).toEqual([expect.stringContaining('"token":"one"')]);
+    await until(() => kubeconfigs()[0]?.includes('"token":"two"'));
+    vet = async () => "uid-2";
+    registerFromFile(deps(), file("three"));
+    await until(() => logged.length > 0);
+    expect(logged).toEqual([expect.stringContaining("leads to another cluster, and 1 environment lives")]);
+    expect(kubeconfigs()).toEqual([expect.stringContaining('"token":"two"')]);
+    expect(changed).toHaveLength(2);
+  });
+
+  test("is known by where it comes from: renamed it is the same, and another of its name is none", async () => {
+    registerFromFile(deps(), file("one"));
+    await until(() => uids()[0] === "uid-1");
+    database.db.update(clusters).set({ name: "renamed" }).run();
+    registerFromFile(deps(), file("two"));
+    expect(own()).toEqual([{ name: "renamed", origin: "file", uid: null }]);
+    database.db.update(clusters).set({ name: "default", origin: null }).run();
+    expect(() => registerFromFile(deps(), file("three"))).toThrow('A cluster named "default" already exists');
+    expect(kubeconfigs()).toEqual([expect.stringContaining('"token":"two"')]);
   });
 
   test("is sealed again when the key that it was sealed with is gone", async () => {
@@ -101,20 +137,20 @@ describe("the cluster of the configuration's file", () => {
 });
 
 describe("the cluster that the server runs in", () => {
-  const options = (signal = new AbortController().signal) => ({ signal, tokenFile: join(folder, "token") });
+  const token = () => join(folder, "token");
 
   test("is none where there is no service account", async () => {
     vet = async () => {
       throw new Error("was asked");
     };
-    await registerFromPod(deps(), options());
+    await registerFromPod(deps(), token());
     expect(rows()).toEqual([]);
   });
 
   test("is registered, with a token that is read from its file each time", async () => {
     writeFileSync(join(folder, "token"), "t");
-    await registerFromPod(deps(), options());
-    await registerFromPod(deps(), options());
+    await registerFromPod(deps(), token());
+    await registerFromPod(deps(), token());
     expect(rows()).toMatchObject([{ name: "in-cluster" }]);
     expect(kubeconfigs()).toEqual([IN_CLUSTER]);
     expect(changed).toHaveLength(1);
@@ -125,9 +161,9 @@ describe("the cluster that the server runs in", () => {
     vet = async () => {
       throw unfit("missing_permissions");
     };
-    await registerFromPod(deps(), options());
+    await registerFromPod(deps(), token());
     expect(rows()).toEqual([]);
-    expect(logged).toEqual([expect.stringContaining("is not registered")]);
+    expect(logged).toEqual([expect.stringContaining("it is missing_permissions")]);
   });
 
   test("is waited for while it does not answer, until the server stops", async () => {
@@ -135,8 +171,7 @@ describe("the cluster that the server runs in", () => {
     vet = async () => {
       throw unfit("unreachable");
     };
-    const stop = new AbortController();
-    const waiting = registerFromPod(deps(), options(stop.signal));
+    const waiting = registerFromPod(deps(), token());
     await until(() => logged.length > 0);
     stop.abort();
     await waiting;

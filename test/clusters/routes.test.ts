@@ -46,7 +46,7 @@ let user: string;
 let admin: string;
 let runtimes: ClusterRuntimes;
 let book: CapacityBook;
-let vetting: (reduced: string) => Promise<void>;
+let vetting: (reduced: string) => Promise<string>;
 let seen: () => Promise<Capacity>;
 const opened: string[] = [];
 const closed: string[] = [];
@@ -109,7 +109,7 @@ beforeAll(async () => {
 afterAll(() => accounts.close());
 
 beforeEach(() => {
-  vetting = async () => {};
+  vetting = async () => "uid-1";
   seen = async () => CAPACITY;
 });
 
@@ -386,7 +386,10 @@ describe("changing", () => {
   test("changes what is given and nothing else; the kubeconfig is vetted and its runtime made anew", async () => {
     const before = (await call("GET", "/production-cluster")).body;
     const vetted: string[] = [];
-    vetting = async (reduced) => void vetted.push(reduced);
+    vetting = async (reduced) => {
+      vetted.push(reduced);
+      return "uid-1";
+    };
     closed.length = 0;
     const answer = await call("PUT", `/${before.id}`, { region: "SBG5", kubeconfig: kubeconfig("renewed") });
     expect(answer.status).toBe(200);
@@ -419,6 +422,32 @@ describe("changing", () => {
       (await call("PUT", "/production-cluster", { region: "X", kubeconfig: kubeconfig("bad") })).status,
     ).toBe(400);
     expect((await call("GET", "/production-cluster")).body.region).toBe("SBG5");
+  });
+
+  test("a kubeconfig that leads to another cluster is refused while environments live there", async () => {
+    const { id } = (await create("moving")).body;
+    const living = addEnvironment(id, "stopped");
+    const change = (token: string) =>
+      call("PUT", "/moving", { region: token, kubeconfig: kubeconfig(token) });
+    const kept = () => {
+      const row = accounts.db.select().from(clusters).where(eq(clusters.id, id)).get();
+      return [row?.uid, row?.region, vault.open(row?.kubeconfig ?? "", id).match(/"token":"(.*?)"/)?.[1]];
+    };
+    expect((await change("same")).status).toBe(200);
+    vetting = async () => "uid-2";
+    expect(await change("other")).toMatchObject({
+      status: 409,
+      body: {
+        detail:
+          "The kubeconfig leads to another cluster, and 1 environment lives on this one: delete them first",
+        errors: [{ field: "kubeconfig", code: "another_cluster" }],
+      },
+    });
+    expect(kept()).toEqual(["uid-1", "same", "same"]);
+    accounts.db.update(environments).set({ tornDownAt: 5 }).where(eq(environments.id, living)).run();
+    expect((await change("other")).status).toBe(200);
+    expect(kept()).toEqual(["uid-2", "other", "other"]);
+    await call("DELETE", "/moving");
   });
 
   test("a name that is in use is refused", async () => {

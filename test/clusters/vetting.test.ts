@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,6 +21,10 @@ const tls = {
 rmSync(folder, { recursive: true });
 
 let server: Bun.Server<undefined> | undefined;
+let identity: { uid?: string } = {};
+beforeEach(() => {
+  identity = { uid: "11111111" };
+});
 afterEach(async () => {
   await server?.stop(true);
   server = undefined;
@@ -34,7 +38,9 @@ function serve(answer: (path: string, review: Review) => Response | Promise<Resp
     async fetch(request) {
       const body = request.method === "POST" ? await request.text() : "{}";
       const { spec } = JSON.parse(body);
-      return answer(new URL(request.url).pathname, spec?.resourceAttributes ?? {});
+      const { pathname } = new URL(request.url);
+      if (pathname === "/api/v1/namespaces/kube-system") return Response.json({ metadata: identity });
+      return answer(pathname, spec?.resourceAttributes ?? {});
     },
   });
 }
@@ -54,21 +60,23 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:${port}", certificate-authority-data: ${Buffer.from(ca).toString("base64")}}}]
 users: [{name: u, user: {token: s3cret}}]`;
   try {
-    await vetCluster(reduceKubeconfig(given), { timeoutMs: 1000 });
+    const uid = await vetCluster(reduceKubeconfig(given), { timeoutMs: 1000 });
+    return ["fit", uid];
   } catch (error) {
     if (error instanceof AppError && error.code === "invalid") return [error.message, error.fields[0]?.code];
     throw error;
   }
-  return ["fit", undefined];
 }
 
 const version = () => Response.json({ gitVersion: "v1.30.0" });
 const review = (allowed: boolean) => Response.json({ status: { allowed } }, { status: 201 });
 
 describe("vetting", () => {
-  test("a cluster where everything is allowed is fit", async () => {
+  test("a cluster where everything is allowed is fit, and known by its UID", async () => {
     serve((path) => (path === "/version" ? version() : review(true)));
-    expect(await fault()).toEqual(["fit", undefined]);
+    expect(await fault()).toEqual(["fit", "11111111"]);
+    identity = {};
+    expect((await fault())[1]).toBe("not_kubernetes");
   });
 
   test("names everything that is not allowed, and nothing else", async () => {

@@ -2,10 +2,10 @@ import { join } from "node:path";
 import { openGoogle } from "../auth/stand-in-google.ts";
 import { TestServer } from "../harness.ts";
 import { openSmtpServer } from "../mail/smtp.ts";
+import { openCluster } from "../stand-in-cluster.ts";
 import { Coverage } from "./coverage.ts";
 import { ApiDocument } from "./document.ts";
 import { type Person, Site } from "./site.ts";
-import { openCluster } from "./stand-in-cluster.ts";
 
 export const APP_ORIGIN = "https://app.example.org";
 export const METRICS_TOKEN = "a-token-for-metrics";

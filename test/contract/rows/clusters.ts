@@ -1,4 +1,5 @@
 import { expect } from "bun:test";
+import { openCluster } from "../../stand-in-cluster.ts";
 import type { Table } from "../row.ts";
 import { anyId, anyNumber, anyText, anyTime } from "../site.ts";
 import type { World } from "../world.ts";
@@ -229,6 +230,33 @@ export const CLUSTERS: Table = [
         answer: { detail: anyText },
       });
       await main.call(DELETE, { as: admin, params: { cluster_id: "dead" }, status: 204 });
+    },
+  ],
+  [
+    "E 225, E 231, D clusters",
+    "while environments live on a cluster its kubeconfig can't lead to another: 409, and it can't be deleted",
+    async ({ main, admin }) => {
+      const here = { as: admin, params };
+      await main.call(UPDATE, { ...here, body: { status: "active" }, status: 200 });
+      const { body: environment } = await main.call("POST /api/v1/environments", {
+        as: admin,
+        body: { name: "settled", template: "shell", cluster_id: params.cluster_id },
+        status: 201,
+      });
+      const other = openCluster({ uid: "another" });
+      await main.call(UPDATE, {
+        ...here,
+        body: { kubeconfig: other.kubeconfig },
+        status: 409,
+        answer: { errors: [{ field: "kubeconfig", code: "another_cluster" }] },
+      });
+      await main.call(DELETE, { ...here, status: 409, answer: { detail: anyText } });
+      await main.call("DELETE /api/v1/environments/{environment_id}", {
+        as: admin,
+        params: { environment_id: environment.id },
+        status: 204,
+      });
+      await main.call(UPDATE, { ...here, body: { status: "maintenance" }, status: 200 });
     },
   ],
   [

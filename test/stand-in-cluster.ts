@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-const TLS = join(import.meta.dir, "../http/tls");
+const TLS = join(import.meta.dir, "http/tls");
 
 const ANSWERS: Record<string, object> = {
   "/version": { gitVersion: "v1.30.0" },
@@ -20,7 +20,7 @@ const ANSWERS: Record<string, object> = {
 };
 
 /** As much of a Kubernetes API server as registering a cluster and looking at it needs; real ones have their own tests. */
-export function openCluster() {
+export function openCluster({ uid = "11111111-2222-3333-4444-555555555555" } = {}) {
   const cert = readFileSync(join(TLS, "cert.pem"), "utf8");
   const server = Bun.serve({
     port: 0,
@@ -30,6 +30,9 @@ export function openCluster() {
       const { pathname, searchParams } = new URL(request.url);
       if (pathname.endsWith("/selfsubjectaccessreviews")) {
         return Response.json({ status: { allowed: true } }, { status: 201 });
+      }
+      if (pathname === "/api/v1/namespaces/kube-system") {
+        return Response.json({ metadata: { name: "kube-system", uid } });
       }
       if (searchParams.has("watch")) return new Response(new ReadableStream());
       return Response.json(ANSWERS[pathname] ?? { metadata: { resourceVersion: "1" }, items: [] });
