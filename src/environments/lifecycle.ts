@@ -136,6 +136,11 @@ export interface Step {
 
 /** Until an act is repeated that has not brought about its end; the runtime's hints are usually faster. */
 const REPEAT_MS = 3000;
+/**
+ * A quota that counts what has just gone, or a namespace that is being deleted: so long it may take a
+ * cluster to come to itself, though nobody of whom we know makes room.
+ */
+const ROOM_MS = 30_000;
 /** Until something is looked at again of which the runtime tells by itself, in case it has not. */
 const SAFETY_MS = 15_000;
 
@@ -199,7 +204,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
       return {
         become: { status: "provisioning", message: problem?.message ?? seen.message, progress: 15 },
         // Nothing tells when a quota has room again or a namespace is gone: ensure asks.
-        ...(problem?.kind === "quota" || problem?.kind === "ending"
+        ...(problem && isWantOfRoom(problem)
           ? { act: "ensure", lookAgainMs: REPEAT_MS }
           : wait(at, now, problem && problem.sinceMs + patienceMs(problem, deadlines))),
       };
@@ -234,14 +239,15 @@ export function endedBy(
   deadlines: Deadlines,
 ): Step | undefined {
   const stood = now - problem.sinceMs;
-  const mayPass =
-    problem.kind === "quota" || problem.kind === "ending"
-      ? at.peersEnding
-      : stood < patienceMs(problem, deadlines);
+  const mayPass = stood < patienceMs(problem, deadlines) || (isWantOfRoom(problem) && at.peersEnding);
   return mayPass && !isPast(at.deadlineAt, now) ? undefined : fail(problem.message);
 }
 
-/** How long a problem may stand before it is the end; what waits for room of others has no time of its own. */
+function isWantOfRoom({ kind }: Problem): boolean {
+  return kind === "quota" || kind === "ending";
+}
+
+/** How long a problem may stand before it is the end. */
 function patienceMs({ kind }: Problem, deadlines: Deadlines): number {
   switch (kind) {
     case "image_pull":
@@ -250,7 +256,7 @@ function patienceMs({ kind }: Problem, deadlines: Deadlines): number {
       return deadlines.unschedulableMs;
     case "quota":
     case "ending":
-      return Number.POSITIVE_INFINITY;
+      return ROOM_MS;
     case "command_failed":
     case "crashed":
     case "out_of_memory":

@@ -47,7 +47,7 @@ export interface Problem {
 
 /**
  * - `image_pull`, `unschedulable`: may pass; ends in error after a deadline of its own
- * - `quota`, `ending`: waited for while something of the same user is torn down
+ * - `quota`, `ending`: may pass, waited for as long as something of the same user is torn down
  * - `command_failed`, `crashed`, `out_of_memory`, `rejected`: final, an error at once
  */
 export const PROBLEM_KINDS = [

@@ -200,8 +200,11 @@ describe("in every combination of intent, status and observation", () => {
     expect(waits("image_pull", NOW - 60_000, false)).toBeFalse();
     expect(waits("unschedulable", NOW - 119_999, false)).toBeTrue();
     expect(waits("unschedulable", NOW - 120_000, false)).toBeFalse();
-    expect(waits("quota", NOW, true)).toBeTrue();
-    expect(waits("quota", NOW, false)).toBeFalse();
+    for (const kind of ["quota", "ending"] as const) {
+      expect(waits(kind, NOW - 29_999, false)).toBeTrue();
+      expect(waits(kind, NOW - 30_000, false)).toBeFalse();
+      expect(waits(kind, NOW - 30_000, true)).toBeTrue();
+    }
     expect(waits("command_failed", NOW, true)).toBeFalse();
   });
 });

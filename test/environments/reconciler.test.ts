@@ -283,7 +283,7 @@ describe("an environment that is wanted running", () => {
     expect(env.now().statusMessage).toBe("Gave up: provisioning took too long");
   });
 
-  test("waits for room while something of the same user is torn down, and is refused when nothing is", async () => {
+  test("waits for room while something of the same user is torn down, and for a moment when nothing is", async () => {
     const env = life();
     env.world.refusal = new RuntimeRejected("quota", "The namespace's quota is used up");
     const values = { status: "terminated", desired: "terminated", terminatedAt: 0 } as const;
@@ -296,8 +296,27 @@ describe("an environment that is wanted running", () => {
       status: "provisioning",
       statusMessage: "The namespace's quota is used up",
     });
+    env.clock.at += 60_000;
+    const tries = env.world.did.length;
+    await until(() => {
+      env.look();
+      return env.world.did.length > tries;
+    });
+    expect(env.now().status).toBe("provisioning");
     database.db.run(`update environments set torn_down_at = 1 where id = '${ending.id}'`);
     await env.reaches("error");
+  });
+
+  test.each(["quota", "ending"] as const)("gets on when %s has passed by itself", async (kind) => {
+    const env = life();
+    env.world.refusal = new RuntimeRejected(kind, "in words");
+    await until(() => {
+      env.look();
+      return env.now().statusMessage === "in words";
+    });
+    env.clock.at += 29_000;
+    env.world.refusal = undefined;
+    await env.reaches("running");
   });
 });
 

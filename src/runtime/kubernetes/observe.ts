@@ -103,6 +103,11 @@ export function generationOfPod(pod: Pod): number {
   return generationOf(pod.metadata.annotations);
 }
 
+/** Whether its status is of what it is now: else its conditions are those of an earlier attempt. */
+function isObserved({ metadata, status }: Deployment): boolean {
+  return (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0);
+}
+
 function newest(pods: Pod[]): Pod | undefined {
   const createdMs = (pod: Pod) => timeMs(pod.metadata.creationTimestamp) ?? 0;
   return pods.toSorted((a, b) => createdMs(b) - createdMs(a))[0];
@@ -114,7 +119,7 @@ function condition(object: Deployment | Pod, type: string) {
 
 function withoutPod({ deployment, pods: all }: Sight, pods: Pod[]): { message: string; problem?: Problem } {
   if (pods.length > 0) return { message: "Waiting for the previous containers to end" };
-  const failure = deployment && condition(deployment, "ReplicaFailure");
+  const failure = deployment && isObserved(deployment) ? condition(deployment, "ReplicaFailure") : undefined;
   const said = failure?.status === "True" ? (failure.message ?? "") : "";
   const sinceMs = timeMs(failure?.lastTransitionTime) ?? 0;
   if (isQuotaExceeded(said)) {

@@ -289,6 +289,17 @@ describe("an environment can't get on, for now:", () => {
     expect(seen(sight)).toMatchObject({ phase: "provisioning", generation: 2, problem });
   });
 
+  test("a refusal of an earlier attempt is no problem of this one", () => {
+    const { deployment } = refused("exceeded quota: devpocket");
+    const metadata = { ...deployment.metadata, generation: 5 };
+    const at = (observedGeneration: number) =>
+      seen({
+        deployment: { metadata, spec: deployment.spec, status: { ...deployment.status, observedGeneration } },
+      });
+    expect(at(4)).toEqual(provisioning("Preparing the workspace"));
+    expect(at(5)).toMatchObject({ problem: { kind: "quota" } });
+  });
+
   test("a service account that is not there yet is no problem", () => {
     expect(seen(refused('pods "env-1" is forbidden: serviceaccount "x" not found'))).toEqual(
       provisioning("Preparing the workspace"),
