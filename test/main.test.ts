@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { TestClient, TestServer, temporaryFolder } from "./harness.ts";
+import { until } from "./until.ts";
 
 const MAIN = join(import.meta.dir, "../src/main.ts");
 
@@ -171,6 +172,27 @@ test("a server outlives errors of its own that nobody has caught, and tells of t
   await new TestClient(server.url).get("/health/ready");
   expect(await server.stop()).toBe(0);
 });
+
+test("a server whose disk takes nothing is not ready, but alive, and ready again when it does", async () => {
+  // A file that may not grow is what a full disk is to SQLite; without the trap it would be a signal's end.
+  const server = await TestServer.start({
+    command: ["sh", "-c", 'trap "" XFSZ; exec bun "$0"', MAIN],
+    environment: { LOCAL_RUNTIME: "off" },
+  });
+  const client = new TestClient(server.url);
+  const limitFiles = (bytes: string) =>
+    Bun.spawnSync(["prlimit", "--pid", String(server.pid), `--fsize=${bytes}:`]);
+  const becomes = (status: number) =>
+    until(async () => (await client.raw("GET", "/health/ready")).status === status, { intervalMs: 200 });
+  await becomes(200);
+  limitFiles("4096");
+  await becomes(503);
+  await client.get("/health/live");
+  await server.output.line(/not ready check=database/);
+  limitFiles("unlimited");
+  await becomes(200);
+  expect(await server.stop()).toBe(0);
+}, 30_000);
 
 describe("a server that is told to end", () => {
   test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)("by %p does so in order", async (signal) => {

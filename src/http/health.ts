@@ -101,7 +101,7 @@ const readyRoute = createRoute({
   path: "/health/ready",
   operationId: "getReadiness",
   tags,
-  summary: "Whether requests can be served; the database is read",
+  summary: "Whether requests can be served; the database is read and, at most every few seconds, written",
   responses: {
     200: json(Readiness, "They can"),
     ...errors({ 503: "Something that is needed does not work; `errors` names it" }),

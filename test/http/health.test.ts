@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { databaseCheck } from "../../src/db/check.ts";
@@ -107,6 +107,16 @@ describe("readiness", () => {
     other.run("BEGIN IMMEDIATE");
     expect((await ready()).status).toBe(200);
     other.run("ROLLBACK");
+  });
+
+  test("is asked for often, and writes seldom", async () => {
+    const written = () => statSync(`${file}-wal`).size;
+    const before = written();
+    expect((await ready()).status).toBe(200);
+    const once = written();
+    expect(once).toBeGreaterThan(before);
+    expect((await ready()).status).toBe(200);
+    expect(written()).toBe(once);
   });
 
   test("ends when the database is closed", async () => {

@@ -69,7 +69,7 @@ export const HEALTH: Table = [
   ],
   [
     "R 59, E 23",
-    "ready reads the database",
+    "ready reads and writes the database",
     async ({ main }) => {
       const { body } = await main.call("GET /health/ready", {
         status: 200,
