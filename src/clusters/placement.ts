@@ -48,15 +48,19 @@ interface Room {
   reason: string;
 }
 
+/** Why a cluster that takes new environments can't take this one. */
+type Lack = "full" | "no_node" | "unreachable";
+
 export function createPlacement({ capacity, localEnabled, requestsOf }: PlacementOptions): Place {
-  function roomOn(tx: Tx, cluster: Cluster, asked: Requests): Room | undefined {
+  function roomOn(tx: Tx, cluster: Cluster, asked: Requests): Room | Lack {
     const seen = capacity.last(cluster.id);
     if (!seen) return { cluster, left: null, reason: "not measured yet" };
-    if (!seen.reachable) return undefined;
+    if (!seen.reachable) return "unreachable";
+    if (seen.capacity.readyNodes === 0) return "no_node";
     const since = bookedSince(tx, cluster.id, seen.atMs, seen.counted, requestsOf);
     const taken = addUp(seen.capacity, since);
     const left = shareLeft(seen.capacity, taken, asked);
-    return left === null || left < 0 ? undefined : { cluster, left, reason: describe(seen.capacity, taken) };
+    return left < 0 ? "full" : { cluster, left, reason: describe(seen.capacity, taken) };
   }
 
   function named(tx: Tx, ref: string, asked: Requests): Placement {
@@ -73,7 +77,7 @@ export function createPlacement({ capacity, localEnabled, requestsOf }: Placemen
     }
     if (cluster.provider === LOCAL_PROVIDER) return { clusterId: cluster.id, reason: "named in the request" };
     const room = roomOn(tx, cluster, asked);
-    if (!room) throw noRoom(`Cluster "${cluster.name}" has no room for`, asked);
+    if (typeof room === "string") throw noCluster(`Cluster "${cluster.name}" ${inWords(room, asked)}`);
     return { clusterId: cluster.id, reason: `named in the request; ${room.reason}` };
   }
 
@@ -85,16 +89,19 @@ export function createPlacement({ capacity, localEnabled, requestsOf }: Placemen
     const active = all.filter((cluster) => statusOf(cluster, localEnabled) === "active");
     if (kubernetes.length === 0) {
       const local = active[0];
-      if (!local) throw noCluster("There is no cluster that takes new environments");
+      if (!local) throw noneOf([], asked);
       return { clusterId: local.id, reason: "no Kubernetes cluster is registered" };
     }
-    const rooms = active
+    const looks = active
       .filter((cluster) => cluster.provider !== LOCAL_PROVIDER)
-      .map((cluster) => roomOn(tx, cluster, asked))
-      .filter((room) => room !== undefined)
-      .toSorted(byRoom);
+      .map((cluster) => roomOn(tx, cluster, asked));
+    const rooms = looks.filter((look) => typeof look !== "string").toSorted(byRoom);
     const [best] = rooms;
-    if (!best) throw noRoom("No cluster has room for", asked);
+    if (!best)
+      throw noneOf(
+        looks.filter((look) => typeof look === "string"),
+        asked,
+      );
     const among = rooms.length === 1 ? "the only cluster with room" : `most room of ${rooms.length} clusters`;
     return { clusterId: best.cluster.id, reason: `${among}: ${best.reason}` };
   };
@@ -154,10 +161,9 @@ type Taken = ReturnType<typeof addUp>;
 
 /**
  * The smaller of the shares of CPU and memory that would be left; negative: it does not fit. What is not
- * known does not limit. Null: no node is ready.
+ * known does not limit.
  */
-export function shareLeft(seen: Capacity, taken: Taken, asked: Requests): number | null {
-  if (seen.readyNodes === 0) return null;
+function shareLeft(seen: Capacity, taken: Taken, asked: Requests): number {
   return Math.min(
     share(seen.totalCpuMillis, taken.cpuMillis, asked.cpuMillis),
     share(seen.totalMemoryBytes, taken.memoryBytes, asked.memoryBytes),
@@ -185,9 +191,32 @@ function notToBeHad(message: string, code: string): AppError {
   return new AppError("invalid", message, { fields: [{ field: "cluster_id", message, code }] });
 }
 
-function noRoom(who: string, asked: Requests): AppError {
-  const what = `${formatCpuMillis(asked.cpuMillis)} CPU and ${formatMebibytes(asked.memoryBytes)} memory`;
-  return noCluster(`${who} an environment that requests ${what}`);
+function inWords(lack: Lack, asked: Requests): string {
+  switch (lack) {
+    case "full":
+      return `has no room for ${wanted(asked)}`;
+    case "no_node":
+      return "has no node that is ready";
+    case "unreachable":
+      return "can't be reached now";
+  }
+}
+
+/** None of the clusters that take new environments can take it: what would help soonest is said. */
+function noneOf(lacks: readonly Lack[], asked: Requests): AppError {
+  if (lacks.length === 0) return noCluster("There is no cluster that takes new environments");
+  if (lacks.includes("full")) {
+    const which = lacks.includes("unreachable") ? "No cluster that can be reached" : "No cluster";
+    return noCluster(`${which} has room for ${wanted(asked)}`);
+  }
+  return noCluster(
+    lacks.includes("no_node") ? "No cluster has a node that is ready" : "No cluster can be reached now",
+  );
+}
+
+function wanted({ cpuMillis, memoryBytes }: Requests): string {
+  const what = `${formatCpuMillis(cpuMillis)} CPU and ${formatMebibytes(memoryBytes)} memory`;
+  return `an environment that requests ${what}`;
 }
 
 function noCluster(message: string): AppError {

@@ -118,7 +118,7 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
           403: "The plan is full (`plan_limit`), or the address is not verified (`email_unverified`)",
           409: "You have an environment of that name",
           422: "Invalid request, or above the plan's ceiling",
-          503: "No cluster has room (`no_cluster`)",
+          503: "No cluster has room, or can be reached (`no_cluster`)",
         }),
       },
     }),

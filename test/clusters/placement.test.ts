@@ -59,6 +59,13 @@ function see(
   });
 }
 
+/** A cluster that can't take anything, for the reason that is its name. */
+function lacking(name: string): void {
+  const id = addCluster(name, name === "off" ? "inactive" : "active");
+  if (name === "dead") measured.set(id, { reachable: false, atMs: NOW, reason: "timeout" });
+  else see(id, name === "full" ? 8 : 0, 8, [], name === "unready" ? { readyNodes: 0 } : {});
+}
+
 function addEnvironment(clusterId: string, status: EnvironmentStatus, statusSince = NOW + 1): string {
   const { db } = database;
   inTransaction(db, (tx) => seedTemplates(tx, NOW));
@@ -163,10 +170,19 @@ describe("without a name", () => {
     expect(place().clusterId).toBe(used);
   });
 
-  test("an unreachable cluster and one without a ready node get nothing", () => {
-    measured.set(addCluster("dead"), { reachable: false, atMs: NOW, reason: "timeout" });
-    see(addCluster("unready"), 0, 100, [], { readyNodes: 0 });
-    expect(refusal()).toMatchObject({ code: "unavailable" });
+  test.each<[string[], string]>([
+    [["dead"], "No cluster can be reached now"],
+    [["unready"], "No cluster has a node that is ready"],
+    [["dead", "unready"], "No cluster has a node that is ready"],
+    [["full", "unready"], "No cluster has room for an environment that requests 1000m CPU and 1Gi memory"],
+    [
+      ["dead", "full"],
+      "No cluster that can be reached has room for an environment that requests 1000m CPU and 1Gi memory",
+    ],
+    [["off"], "There is no cluster that takes new environments"],
+  ])("of nothing but %j it is said why none gets it", (names, message) => {
+    for (const name of names) lacking(name);
+    expect(refusal()).toMatchObject({ code: "unavailable", message, field: { code: "no_cluster" } });
   });
 
   test("a cluster that was never measured is better than none, and worse than any that was", () => {
@@ -281,12 +297,13 @@ describe("by name", () => {
     });
   });
 
-  test("a full or unreachable one is not replaced by another", () => {
+  test.each([
+    ["full", 'Cluster "full" has no room for an environment that requests 1000m CPU and 1Gi memory'],
+    ["dead", 'Cluster "dead" can\'t be reached now'],
+    ["unready", 'Cluster "unready" has no node that is ready'],
+  ])("one that is %s is not replaced by another, and it is said why", (ref, message) => {
     see(addCluster("empty"), 0, 100);
-    see(addCluster("full"), 8, 8);
-    measured.set(addCluster("dead"), { reachable: false, atMs: NOW, reason: "timeout" });
-    for (const ref of ["full", "dead"]) {
-      expect(refusal(ref)).toMatchObject({ code: "unavailable", field: { code: "no_cluster" } });
-    }
+    lacking(ref);
+    expect(refusal(ref)).toMatchObject({ code: "unavailable", message, field: { code: "no_cluster" } });
   });
 });
