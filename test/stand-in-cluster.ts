@@ -19,8 +19,14 @@ const ANSWERS: Record<string, object> = {
   },
 };
 
+interface ClusterOptions {
+  uid?: string;
+  /** What is answered otherwise than it would be. */
+  answer?(method: string, path: string): Response | Promise<Response> | undefined;
+}
+
 /** As much of a Kubernetes API server as registering a cluster and looking at it needs; real ones have their own tests. */
-export function openCluster({ uid = "11111111-2222-3333-4444-555555555555" } = {}) {
+export function openCluster({ uid = "11111111-2222-3333-4444-555555555555", answer }: ClusterOptions = {}) {
   const cert = readFileSync(join(TLS, "cert.pem"), "utf8");
   const server = Bun.serve({
     port: 0,
@@ -28,6 +34,8 @@ export function openCluster({ uid = "11111111-2222-3333-4444-555555555555" } = {
     tls: { cert, key: readFileSync(join(TLS, "key.pem"), "utf8") },
     fetch(request) {
       const { pathname, searchParams } = new URL(request.url);
+      const other = answer?.(request.method, pathname);
+      if (other) return other;
       if (pathname.endsWith("/selfsubjectaccessreviews")) {
         return Response.json({ status: { allowed: true } }, { status: 201 });
       }

@@ -48,7 +48,7 @@ export async function ensure(context: VerbsContext, spec: EnvironmentSpec): Prom
     } = environmentManifests(spec, serverId, storage.bytes);
     // Alone and first: where the quota refuses it, nothing else has been made.
     if (storage.apply) await client.apply(paths.claim, wanted);
-    await Promise.all([
+    await allEnded([
       client.apply(paths.configMap, configMap),
       client.apply(paths.secret, secret),
       client.apply(paths.service, service),
@@ -62,12 +62,21 @@ async function ensureUser({ client, serverId }: VerbsContext, spec: EnvironmentS
   const manifests = userManifests(spec.userId, spec.userQuota, serverId);
   const namespace = await client.apply<Namespace>(paths.namespace, manifests.namespace);
   if (namespace.status?.phase === "Terminating") throw ending();
-  await Promise.all([
+  await allEnded([
     client.apply(paths.serviceAccount, manifests.serviceAccount),
     client.apply(paths.limitRange, manifests.limitRange),
     client.apply(paths.networkPolicy, manifests.networkPolicy),
     manifests.quota ? client.apply(paths.quota, manifests.quota) : client.delete(paths.quota),
   ]);
+}
+
+/**
+ * Resolves or rejects when each of `writes` has ended: the lock is free then, and one that is still on its
+ * way would come after the removal of what it writes.
+ */
+async function allEnded(writes: Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(writes)).find(({ status }) => status === "rejected");
+  if (failed?.status === "rejected") throw failed.reason;
 }
 
 function ending(): RuntimeRejected {

@@ -1,0 +1,54 @@
+import { expect, test } from "bun:test";
+import { parseReduced, reduceKubeconfig } from "../../../src/clusters/kubeconfig.ts";
+import { createLogger } from "../../../src/lib/logger.ts";
+import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
+import { openCluster } from "../../stand-in-cluster.ts";
+import { until } from "../../until.ts";
+
+const REF = { environmentId: "e".repeat(24), userId: "a".repeat(24) };
+const SPEC = {
+  ...REF,
+  name: "test",
+  generation: 1,
+  image: null,
+  startupCommands: [],
+  variables: {},
+  resources: { cpuMillis: 100, memoryBytes: 2 ** 20, storageBytes: 2 ** 30 },
+  port: 8080,
+  capabilities: [],
+  userQuota: null,
+};
+
+test.each([
+  ["of the environment", /configmaps/, /secrets/],
+  ["of the user", /limitranges/, /networkpolicies/],
+])("no write %s is still on its way when another one has failed", async (_whose, fails, lingers) => {
+  const slow = Promise.withResolvers<void>();
+  const began = Promise.withResolvers<void>();
+  const { kubeconfig } = openCluster({
+    answer(method, path) {
+      if (method === "GET" && path.includes("/namespaces/")) return new Response("", { status: 404 });
+      if (method === "PATCH" && fails.test(path)) return new Response("", { status: 500 });
+      if (method !== "PATCH" || !lingers.test(path)) return undefined;
+      began.resolve();
+      return slow.promise.then(() => Response.json({ metadata: {} }));
+    },
+  });
+  const runtime = createKubernetesRuntime({
+    cluster: { kubeConfig: parseReduced(reduceKubeconfig(kubeconfig)) },
+    log: createLogger({ format: "text", level: "error", write: () => {} }),
+  });
+  let ended = false;
+  const ensured = runtime.ensure(SPEC).finally(() => {
+    ended = true;
+  });
+  ensured.catch(() => {});
+  await began.promise;
+  // The other one has been answered by the time that a look at the cluster has been.
+  await runtime.capacity();
+  expect(ended).toBe(false);
+  slow.resolve();
+  await until(() => ended);
+  expect(ensured).rejects.toThrow("The cluster can't do that now");
+  await runtime.close();
+});
