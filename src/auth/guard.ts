@@ -46,6 +46,7 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
     if (token === undefined) throw new AppError("unauthenticated", "Not authenticated");
     const actor = await authenticate(token);
     c.set("actor", actor);
+    c.set("actorIsStale", false);
     return actor;
   }
 
@@ -78,7 +79,7 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
 
 /** Unset before the first that asks, whatever the type of Variables says. */
 function actorSoFar(c: Context<HttpEnv>): Actor | undefined {
-  return c.get("actor");
+  return c.get("actorIsStale") ? undefined : c.get("actor");
 }
 
 /** The guard of the route will say it; a failing database is no bad token. */

@@ -56,7 +56,9 @@ function provide(c: Context<HttpEnv>, text: string): void {
 
 async function readBody(c: Context<HttpEnv>): Promise<Uint8Array> {
   try {
-    return await readWithinLimit(c);
+    const bytes = await readWithinLimit(c);
+    c.set("actorIsStale", true);
+    return bytes;
   } catch (error) {
     if (error instanceof AppError) throw error;
     // The client has hung up or fallen silent; nobody but the log will hear of it.

@@ -31,6 +31,8 @@ export interface HttpEnv {
     origin: Origin;
     /** Set by auth/guard.ts on routes that need it; unset elsewhere. */
     actor: Actor;
+    /** The body has come since `actor` was found, at the client's pace: guards look again. */
+    actorIsStale: boolean;
   };
 }
 

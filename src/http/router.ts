@@ -21,7 +21,10 @@ export function newRouter(): Router {
     const body = route.request?.body;
     if (!body) return openapi(route, handler, hook);
     const reader = body.content["application/json"] ? readJson(body.required ?? false) : readForm;
-    return openapi({ ...route, middleware: [route.middleware ?? [], reader].flat() }, handler, hook);
+    const guards = [route.middleware ?? []].flat();
+    // Guards before the body, which a stranger shall not make us read, and after it: a client that holds its
+    // last bytes back must not act with rights that were taken away meanwhile.
+    return openapi({ ...route, middleware: [...guards, reader, ...guards] }, handler, hook);
   };
   return router;
 }
