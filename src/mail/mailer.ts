@@ -45,7 +45,8 @@ interface MailerOptions {
 
 /**
  * Sends mail from a durable outbox: a mail server that is down loses nothing and holds up no request. A
- * message whose sending was cut off by a crash may arrive twice, never not at all.
+ * message whose sending was cut off by a crash may arrive twice, never not at all; a database that can't be
+ * written sends nothing twice.
  */
 export function createMailer(options: MailerOptions): Mailer {
   const { db, config, log, now, retry = RETRY, smtpStepTimeoutMs: stepTimeoutMs } = options;
@@ -68,16 +69,26 @@ export function createMailer(options: MailerOptions): Mailer {
   let isStarted = false;
   let round: Promise<void> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  /** Rounds that the database has cut short, in a row. */
+  let failedRounds = 0;
+  /** Handed over or given up, though their rows could not be deleted: they are not to be sent again. */
+  const settled = new Set<string>();
 
   async function deliver(row: OutboxRow): Promise<void> {
-    try {
-      await transport.send(row);
-    } catch (error) {
-      const isHopeless = isRefusedRecipient(error) || now() - row.createdAt >= GIVE_UP_MS;
-      return isHopeless ? giveUp(row, error) : postpone(row, error);
+    if (!settled.has(row.id)) {
+      try {
+        await transport.send(row);
+        log.debug("mail sent", { mail: row.id, attempts: row.attempts + 1 });
+      } catch (error) {
+        const isHopeless = isRefusedRecipient(error) || now() - row.createdAt >= GIVE_UP_MS;
+        if (!isHopeless) return postpone(row, error);
+        const attempts = row.attempts + 1;
+        log.error("mail could not be sent and is given up", { mail: row.id, attempts, error });
+      }
+      settled.add(row.id);
     }
     db.delete(outbox).where(eq(outbox.id, row.id)).run();
-    log.debug("mail sent", { mail: row.id, attempts: row.attempts + 1 });
+    settled.delete(row.id);
   }
 
   function postpone({ id, attempts }: OutboxRow, error: unknown): void {
@@ -90,28 +101,42 @@ export function createMailer(options: MailerOptions): Mailer {
     log.warn("mail could not be sent and will be tried again", { mail: id, delay_ms: delayMs, error });
   }
 
-  function giveUp({ id, attempts }: OutboxRow, error: unknown): void {
-    db.delete(outbox).where(eq(outbox.id, id)).run();
-    log.error("mail could not be sent and is given up", { mail: id, attempts: attempts + 1, error });
-  }
-
+  /** @throws what the database does, when all that was begun has ended */
   async function sendDue(): Promise<void> {
     for (;;) {
       const rows = isStarted ? dueRows().all({ now: now() }) : [];
       if (rows.length === 0) return;
-      await Promise.all(rows.map(deliver));
+      const results = await Promise.allSettled(rows.map(deliver));
+      for (const result of results) if (result.status === "rejected") throw result.reason;
     }
+  }
+
+  /** How long until there is something to send; undefined while the outbox is empty. */
+  function sleepMs(): number | undefined {
+    const next = isStarted ? nextRow().get() : undefined;
+    return next && Math.min(LONGEST_SLEEP_MS, Math.max(0, next.nextAttemptAt - now()));
+  }
+
+  async function work(): Promise<void> {
+    let delayMs: number | undefined;
+    try {
+      await sendDue();
+      delayMs = sleepMs();
+      failedRounds = 0;
+    } catch (error) {
+      failedRounds += 1;
+      delayMs = backoffMs(retry, failedRounds);
+      log.error("the outbox can't be written and will be tried again", { delay_ms: delayMs, error });
+    }
+    // Nothing is awaited since the look at what comes next: later mail finds no round and begins one.
+    round = undefined;
+    if (isStarted && delayMs !== undefined) timer = setTimeout(wake, delayMs);
   }
 
   function wake(): void {
     if (!isStarted || round) return;
     clearTimeout(timer);
-    round = sendDue().finally(() => {
-      round = undefined;
-      // Looked up only now: mail that came in while the round was ending is among it.
-      const next = isStarted ? nextRow().get() : undefined;
-      if (next) timer = setTimeout(wake, Math.min(LONGEST_SLEEP_MS, Math.max(0, next.nextAttemptAt - now())));
-    });
+    round = work();
   }
 
   return {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { inTransaction, openDatabase } from "../../src/db/open.ts";
+import { type Db, inTransaction, openDatabase } from "../../src/db/open.ts";
 import { outbox } from "../../src/db/schema.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createMailer } from "../../src/mail/mailer.ts";
@@ -203,6 +203,56 @@ describe("a mail server in trouble", () => {
     mailer.start();
     await until(() => waiting().length === 0);
     expect(lines.join("")).toContain("is given up");
+  });
+});
+
+describe("a database that can't be written", () => {
+  /** Every such statement fails as on a full disk, until it is called. */
+  function refuse(db: Db, statement: "DELETE" | "UPDATE"): () => void {
+    db.run(
+      `CREATE TRIGGER full BEFORE ${statement} ON outbox BEGIN SELECT RAISE(ABORT, 'disk is full'); END`,
+    );
+    return () => void db.run("DROP TRIGGER full");
+  }
+  const failures = (lines: string[]) => lines.filter((line) => line.includes("outbox can't be written"));
+
+  test.each([
+    ["taken", 250, 1],
+    ["refused for good", 550, 0],
+  ])(
+    "after a message was %s has it sent once, and its row removed when it can be",
+    async (_how, code, count) => {
+      let attempts = 0;
+      const smtp = await openSmtpServer({
+        onRcptTo(_address, _session, done) {
+          attempts += 1;
+          done(code === 250 ? null : Object.assign(new Error("no such user"), { responseCode: code }));
+        },
+      });
+      const { mailer, db, post, waiting, lines } = openMailer(smtp.url);
+      const writable = refuse(db, "DELETE");
+      mailer.start();
+      post();
+      await until(() => failures(lines).length >= 3);
+      for (const line of failures(lines)) expect(line).toMatch(/delay_ms=\d\d/);
+      writable();
+      await until(() => waiting().length === 0);
+      expect([attempts, smtp.received.length]).toEqual([1, count]);
+    },
+  );
+
+  test("when a message must be put off has it sent in the end", async () => {
+    const gone = await openSmtpServer();
+    await gone.close();
+    const { mailer, db, post, waiting, lines } = openMailer(gone.url);
+    const writable = refuse(db, "UPDATE");
+    mailer.start();
+    post();
+    await until(() => failures(lines).length >= 3);
+    writable();
+    const back = await openSmtpServer({}, gone.port);
+    await until(() => waiting().length === 0);
+    expect(back.received).toHaveLength(1);
   });
 });
 
