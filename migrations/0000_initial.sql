@@ -200,6 +200,7 @@ CREATE TABLE `users` (
 	`email_key` text NOT NULL,
 	`password_hash` text,
 	`google_sub` text,
+	`google_email_key` text,
 	`full_name` text,
 	`avatar_url` text,
 	`is_active` integer DEFAULT true NOT NULL,

@@ -117,6 +117,7 @@ export interface NewUser {
   fullName: string | null;
   passwordHash: string | null;
   googleSub?: string;
+  googleEmailKey?: string;
   avatarUrl?: string | null;
   isVerified?: boolean;
   role?: Role;

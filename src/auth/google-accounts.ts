@@ -1,6 +1,6 @@
 import { eq } from "drizzle-orm";
 import { alphabet, generateRandomString } from "oslo/crypto";
-import { audit } from "../audit/audit.ts";
+import { type AuditActor, audit } from "../audit/audit.ts";
 import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
@@ -68,7 +68,7 @@ function link(tx: Tx, local: User, { identity, origin }: Arrival, now: number): 
   audit(tx, actorOf(origin, local), { action: "auth.google_link", targetId: local.id }, now);
   return tx
     .update(users)
-    .set({ googleSub: identity.sub, updatedAt: now })
+    .set({ ...linkTo(identity), updatedAt: now })
     .where(eq(users.id, local.id))
     .returning()
     .get();
@@ -76,7 +76,7 @@ function link(tx: Tx, local: User, { identity, origin }: Arrival, now: number): 
 
 function create(tx: Tx, { registration, now }: GoogleAccountsDeps, { identity, origin }: Arrival): User {
   requireOpenRegistration(registration);
-  const { sub, email, name, picture } = identity;
+  const { email, name, picture } = identity;
   const user = insertUser(
     tx,
     {
@@ -84,7 +84,7 @@ function create(tx: Tx, { registration, now }: GoogleAccountsDeps, { identity, o
       email,
       fullName: name,
       passwordHash: null,
-      googleSub: sub,
+      ...linkTo(identity),
       avatarUrl: picture,
       isVerified: true,
     },
@@ -93,6 +93,20 @@ function create(tx: Tx, { registration, now }: GoogleAccountsDeps, { identity, o
   const entry = { action: "auth.register", targetId: user.id, detail: { method: "google" } };
   audit(tx, actorOf(origin, user), entry, now());
   return user;
+}
+
+function linkTo({ sub, email }: GoogleIdentity) {
+  return { googleSub: sub, googleEmailKey: nameKey(email) };
+}
+
+/**
+ * Takes the sign-in with Google from an account whose address Google never vouched for: who proves that
+ * address may be another than who linked it, and would share the account with them for ever.
+ */
+export function unlinkOtherGoogle(tx: Tx, user: User, actor: AuditActor, now: number): void {
+  if (user.googleSub === null || user.googleEmailKey === user.emailKey) return;
+  tx.update(users).set({ googleSub: null, googleEmailKey: null }).where(eq(users.id, user.id)).run();
+  audit(tx, actor, { action: "auth.google_unlink", targetId: user.id }, now);
 }
 
 /** A username made of the address's local part, with something random behind it while it is taken. */

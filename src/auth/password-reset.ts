@@ -8,6 +8,7 @@ import type { Origin } from "../http/context.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { nameKey, type User } from "./account.ts";
 import { dropActionTokens, findActionToken, issueActionToken } from "./action-tokens.ts";
+import { unlinkOtherGoogle } from "./google-accounts.ts";
 import { forgetFailures } from "./lockout.ts";
 import { passwordFault } from "./password-policy.ts";
 import type { Passwords } from "./passwords.ts";
@@ -63,7 +64,8 @@ export function requestPasswordReset(
 }
 
 /**
- * Sets a new password with a link's token; everyone signed in as this user is signed out.
+ * Sets a new password with a link's token; everyone signed in as this user is signed out, and a Google
+ * account of another address no longer signs in as them.
  *
  * @throws AppError invalid for a token that can't be used, validation for a weak password, which leaves it usable
  */
@@ -91,7 +93,9 @@ export async function resetPasswordByLink(
       .set({ passwordHash, isVerified: true, updatedAt: now() })
       .where(eq(users.id, user.id))
       .run();
-    audit(tx, actorOf(origin, user), { action: "auth.password_reset", targetId: user.id }, now());
+    const actor = actorOf(origin, user);
+    audit(tx, actor, { action: "auth.password_reset", targetId: user.id }, now());
+    unlinkOtherGoogle(tx, user, actor, now());
     tellPasswordChanged(tx, deps.mailer, user);
   });
 }

@@ -23,6 +23,8 @@ export const users = sqliteTable(
     /** argon2id in PHC form; null for an account that only signs in with Google. */
     passwordHash: text(),
     googleSub: text(),
+    /** The address that Google vouched for when it was linked; the account may have another since. */
+    googleEmailKey: text(),
     fullName: text(),
     avatarUrl: text(),
     isActive: integer({ mode: "boolean" }).notNull().default(true),

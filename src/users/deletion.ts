@@ -44,6 +44,7 @@ export function deleteAccount(deps: DeletionDeps, userId: string, { requestId }:
         emailKey: blank.email,
         passwordHash: null,
         googleSub: null,
+        googleEmailKey: null,
         fullName: null,
         avatarUrl: null,
         isActive: false,

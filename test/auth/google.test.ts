@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { exportSPKI, SignJWT } from "jose";
 import { users } from "../../src/db/schema.ts";
-import { type Accounts, openAccounts } from "./setup.ts";
+import { type Accounts, openAccounts, PASSWORD } from "./setup.ts";
 import {
   ALICE_AT_GOOGLE,
   CLIENT_ID,
@@ -28,6 +28,12 @@ function openWith({ registration = "open" as "open" | "closed", clientIds = ["ot
 
 const signIn = (token: string, field = "token") =>
   accounts.call("POST", "/api/v1/auth/google", { body: { [field]: token } });
+/** Does what the newest link to alice@gmail.com is for. */
+function useLink(purpose: "verify-email" | "reset-password") {
+  const [message] = accounts.mailTo("alice@gmail.com");
+  const token = /token=([\w-]+)/.exec(message?.textBody ?? "")?.[1];
+  return accounts.call("POST", `/api/v1/auth/${purpose}`, { body: { token, new_password: PASSWORD } });
+}
 const everyone = () => accounts.db.select().from(users).all();
 
 describe("a Google ID token", () => {
@@ -170,6 +176,30 @@ describe("an account with the same address", () => {
     const answer = await signIn(await google.sign(twin));
     expect(answer.status).toBe(409);
     expect(everyone()).toMatchObject([{ googleSub: null, isVerified: false }]);
+  });
+
+  test.each(["never", "by the owner of the mailbox"])(
+    "that a stranger at Google has given it, verified %s, is the mailbox's alone after a reset",
+    async (verified) => {
+      const stranger = await google.sign({ ...ALICE_AT_GOOGLE, sub: "666", email: "mallory@gmail.com" });
+      const { body } = await signIn(stranger);
+      const address = { token: body.access_token, body: { email: "alice@gmail.com" } };
+      expect((await accounts.call("PUT", "/api/v1/users/me", address)).status).toBe(200);
+      if (verified !== "never") await useLink("verify-email");
+      await accounts.call("POST", "/api/v1/auth/forgot-password", { body: { email: "alice@gmail.com" } });
+      expect((await useLink("reset-password")).status).toBe(200);
+      expect(everyone()).toMatchObject([{ email: "alice@gmail.com", googleSub: null }]);
+      expect(accounts.auditRows().map(({ action }) => action)).toContain("auth.google_unlink");
+      expect((await signIn(stranger)).body.user.id).not.toBe(body.user.id);
+      expect((await signIn(await google.sign(ALICE_AT_GOOGLE))).body.user.id).toBe(body.user.id);
+    },
+  );
+
+  test("keeps its own Google account over a reset", async () => {
+    await signIn(await google.sign(ALICE_AT_GOOGLE));
+    await accounts.call("POST", "/api/v1/auth/forgot-password", { body: { email: "alice@gmail.com" } });
+    expect((await useLink("reset-password")).status).toBe(200);
+    expect(everyone()).toMatchObject([{ googleSub: ALICE_AT_GOOGLE.sub }]);
   });
 
   test("is not linked to a second Google account: 409", async () => {
