@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { and, eq, gt } from "drizzle-orm";
+import { and, desc, eq, gt, type SQL, sum } from "drizzle-orm";
 import { alphabet, generateRandomString } from "oslo/crypto";
 import type { DbOrTx, Tx } from "../db/open.ts";
 import { type ACTION_TOKEN_PURPOSES, actionTokens } from "../db/schema.ts";
@@ -7,8 +7,30 @@ import { type ACTION_TOKEN_PURPOSES, actionTokens } from "../db/schema.ts";
 export type ActionTokenPurpose = (typeof ACTION_TOKEN_PURPOSES)[number];
 export type ActionToken = typeof actionTokens.$inferSelect;
 
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+
 /** A six-digit code is guessed at one in 200,000 with so many tries. */
 const CODE_TRIES = 5;
+/** However many codes are sent: then only the link counts. */
+const CODE_TRIES_A_DAY = 15;
+
+/** Tokens that are used or expired tell for so long what was sent and tried. */
+export const ACTION_TOKENS_KEPT_MS = DAY_MS;
+
+/** What is sent for one account: more would flood a mailbox, which need not even be its owner's. */
+const SEND_LIMITS: Record<ActionTokenPurpose, readonly { messages: number; withinMs: number }[]> = {
+  // The first comes by itself with a registration or a new address.
+  verify_email: [
+    { messages: 2, withinMs: MINUTE_MS },
+    { messages: 6, withinMs: HOUR_MS },
+  ],
+  reset_password: [
+    { messages: 1, withinMs: MINUTE_MS },
+    { messages: 5, withinMs: HOUR_MS },
+  ],
+};
 
 interface IssueOptions {
   userId: string;
@@ -18,13 +40,27 @@ interface IssueOptions {
   lifeMs: number;
 }
 
-/** Makes a token for a link and a code to be typed; only hashes are kept. Older ones of its purpose end. */
+/** How long until another message of this purpose may be sent for the user; 0: now. */
+export function sendWaitMs(db: DbOrTx, userId: string, purpose: ActionTokenPurpose, now: number): number {
+  const sent = db
+    .select({ at: actionTokens.createdAt })
+    .from(actionTokens)
+    .where(and(ofUser(userId, purpose), gt(actionTokens.createdAt, now - HOUR_MS)))
+    .orderBy(desc(actionTokens.createdAt))
+    .all();
+  const waits = SEND_LIMITS[purpose].map(({ messages, withinMs }) => {
+    const oldest = sent[messages - 1];
+    return oldest ? oldest.at + withinMs - now : 0;
+  });
+  return Math.max(0, ...waits);
+}
+
+/** Makes a token for a link and a code to be typed; only hashes are kept. */
 export function issueActionToken(
   tx: Tx,
   { userId, email, purpose, lifeMs }: IssueOptions,
   now: number,
 ): { token: string; code: string } {
-  dropActionTokens(tx, userId, purpose);
   const token = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64url");
   const code = generateRandomString(6, alphabet("0-9"));
   tx.insert(actionTokens)
@@ -60,7 +96,10 @@ export function findActionToken(
     .get();
 }
 
-/** The token of this user's code, when it is right and not tried too often; every wrong try counts. */
+/**
+ * The token of this user's code, when it is right and not tried too often; every wrong try counts. Of a
+ * purpose with codes one token lives at a time.
+ */
 export function tryCode(
   tx: Tx,
   { userId, purpose, code }: { userId: string; purpose: ActionTokenPurpose; code: string },
@@ -69,15 +108,10 @@ export function tryCode(
   const row = tx
     .select()
     .from(actionTokens)
-    .where(
-      and(
-        eq(actionTokens.userId, userId),
-        eq(actionTokens.purpose, purpose),
-        gt(actionTokens.expiresAt, now),
-      ),
-    )
+    .where(and(ofUser(userId, purpose), gt(actionTokens.expiresAt, now)))
     .get();
   if (!row || row.codeTries >= CODE_TRIES) return undefined;
+  if (triesOfDay(tx, { userId, purpose }, now) >= CODE_TRIES_A_DAY) return undefined;
   if (row.codeHash === codeHash(userId, code)) return row;
   tx.update(actionTokens)
     .set({ codeTries: row.codeTries + 1 })
@@ -86,10 +120,29 @@ export function tryCode(
   return undefined;
 }
 
-export function dropActionTokens(tx: Tx, userId: string, purpose: ActionTokenPurpose): void {
-  tx.delete(actionTokens)
-    .where(and(eq(actionTokens.userId, userId), eq(actionTokens.purpose, purpose)))
+function triesOfDay(
+  db: DbOrTx,
+  { userId, purpose }: { userId: string; purpose: ActionTokenPurpose },
+  now: number,
+): number {
+  const row = db
+    .select({ tries: sum(actionTokens.codeTries).mapWith(Number) })
+    .from(actionTokens)
+    .where(and(ofUser(userId, purpose), gt(actionTokens.createdAt, now - DAY_MS)))
+    .get();
+  return row?.tries ?? 0;
+}
+
+/** Ends all links and codes of this purpose. */
+export function endActionTokens(tx: Tx, userId: string, purpose: ActionTokenPurpose, now: number): void {
+  tx.update(actionTokens)
+    .set({ expiresAt: now })
+    .where(and(ofUser(userId, purpose), gt(actionTokens.expiresAt, now)))
     .run();
+}
+
+function ofUser(userId: string, purpose: ActionTokenPurpose): SQL | undefined {
+  return and(eq(actionTokens.userId, userId), eq(actionTokens.purpose, purpose));
 }
 
 function codeHash(userId: string, code: string): string {

@@ -7,7 +7,7 @@ import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { nameKey, type User } from "./account.ts";
-import { dropActionTokens, findActionToken, issueActionToken } from "./action-tokens.ts";
+import { endActionTokens, findActionToken, issueActionToken, sendWaitMs } from "./action-tokens.ts";
 import { unlinkOtherGoogle } from "./google-accounts.ts";
 import { forgetFailures } from "./lockout.ts";
 import { passwordFault } from "./password-policy.ts";
@@ -25,7 +25,10 @@ export interface PasswordResetDeps {
   sessions: Sessions;
 }
 
-/** Sends a link to the owner of this address, if there is one; the caller learns nothing either way. */
+/**
+ * Sends a link to the owner of this address, if there is one; the caller learns nothing either way. Earlier
+ * links stay good, and who asks too often has no more sent: nobody can take a link away from its owner.
+ */
 export function requestPasswordReset(
   { db, now, mailer, baseUrl }: PasswordResetDeps,
   email: string,
@@ -37,8 +40,8 @@ export function requestPasswordReset(
       .from(users)
       .where(eq(users.emailKey, nameKey(email)))
       .get();
-    const isSent = user?.isActive === true;
-    if (isSent) {
+    const refusal = refusalToSend(tx, user, now());
+    if (user && !refusal) {
       const { token } = issueActionToken(
         tx,
         { userId: user.id, email: user.email, purpose: "reset_password", lifeMs: RESET_MS },
@@ -57,10 +60,16 @@ export function requestPasswordReset(
     const entry = {
       action: "auth.password_forgot",
       ...(user && { targetId: user.id }),
-      outcome: isSent ? ("success" as const) : ("failure" as const),
+      ...(refusal && { outcome: "failure" as const, detail: { reason: refusal } }),
     };
     audit(tx, actorOf(origin, user), entry, now());
   });
+}
+
+function refusalToSend(tx: Tx, user: User | undefined, now: number): string | undefined {
+  if (!user) return "unknown_address";
+  if (!user.isActive) return "deactivated";
+  return sendWaitMs(tx, user.id, "reset_password", now) > 0 ? "sent_before" : undefined;
 }
 
 /**
@@ -85,7 +94,7 @@ export async function resetPasswordByLink(
     // Read again: of two requests with one token, one counts.
     const user = ownerOfToken(tx, token, now());
     if (!user) throw unusableToken();
-    dropActionTokens(tx, user.id, "reset_password");
+    endActionTokens(tx, user.id, "reset_password", now());
     forgetFailures(tx, user.username);
     deps.sessions.endAll(tx, user.id);
     // Whoever has the link reads the mailbox: the address is theirs.

@@ -9,9 +9,10 @@ import type { Mailer } from "../mail/mailer.ts";
 import type { User } from "./account.ts";
 import {
   type ActionToken,
-  dropActionTokens,
+  endActionTokens,
   findActionToken,
   issueActionToken,
+  sendWaitMs,
   tryCode,
 } from "./action-tokens.ts";
 import { invalidToken } from "./tokens.ts";
@@ -26,16 +27,28 @@ export interface VerificationDeps {
   baseUrl: string;
 }
 
-/** Sends a link and a code that prove the user's present address; earlier ones end. */
+/**
+ * Sends a link and a code that prove the user's present address; earlier ones end.
+ *
+ * @throws AppError rate_limited when too many were sent for this account
+ */
 export function sendVerification(
   tx: Tx,
   { now, mailer, baseUrl }: Omit<VerificationDeps, "db">,
   user: Pick<User, "id" | "username" | "email">,
 ): void {
+  const at = now();
+  const waitMs = sendWaitMs(tx, user.id, "verify_email", at);
+  if (waitMs > 0) {
+    throw new AppError("rate_limited", "Too many verification messages. Try again later.", {
+      retryAfterSeconds: Math.ceil(waitMs / 1000),
+    });
+  }
+  endActionTokens(tx, user.id, "verify_email", at);
   const { token, code } = issueActionToken(
     tx,
     { userId: user.id, email: user.email, purpose: "verify_email", lifeMs: VERIFICATION_MS },
-    now(),
+    at,
   );
   mailer.enqueue(tx, {
     recipient: user.email,
@@ -49,7 +62,7 @@ export function sendVerification(
   });
 }
 
-/** @throws AppError invalid, code `already_verified` */
+/** @throws AppError invalid, code `already_verified`; rate_limited when too many were sent */
 export function resendVerification(deps: VerificationDeps, userId: string, actor: AuditActor): void {
   inTransaction(deps.db, (tx) => {
     const user = tx.select().from(users).where(eq(users.id, userId)).get();
@@ -102,7 +115,7 @@ function settle(tx: Tx, { row, user, actor, method, now }: Attempt): boolean {
   const isRight = row !== undefined && user?.email === row.email && user.isActive;
   if (isRight) {
     tx.update(users).set({ isVerified: true, updatedAt: now }).where(eq(users.id, user.id)).run();
-    dropActionTokens(tx, user.id, "verify_email");
+    endActionTokens(tx, user.id, "verify_email", now);
   }
   const entry = {
     action: "auth.email_verify",

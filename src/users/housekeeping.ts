@@ -1,4 +1,5 @@
-import { asc, inArray, lt, lte } from "drizzle-orm";
+import { and, asc, inArray, lt, lte } from "drizzle-orm";
+import { ACTION_TOKENS_KEPT_MS } from "../auth/action-tokens.ts";
 import type { Sessions } from "../auth/sessions.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import { actionTokens, auditLog, refreshTokens, signInFailures } from "../db/schema.ts";
@@ -56,7 +57,9 @@ export async function tidy({
   const at = now();
   inTransaction(db, (tx) => sessions.endExpired(tx));
   db.delete(refreshTokens).where(lte(refreshTokens.expiresAt, at)).run();
-  db.delete(actionTokens).where(lte(actionTokens.expiresAt, at)).run();
+  db.delete(actionTokens)
+    .where(and(lte(actionTokens.expiresAt, at), lte(actionTokens.createdAt, at - ACTION_TOKENS_KEPT_MS)))
+    .run();
   db.delete(signInFailures)
     .where(lt(signInFailures.lastFailureAt, at - FAILURES_KEPT_MS))
     .run();

@@ -17,7 +17,7 @@ export interface ProfileChange {
 /**
  * Changes a user's own profile. A new address is unverified and gets a message; so does the old one.
  *
- * @throws AppError invalid when another account has the address
+ * @throws AppError invalid when another account has the address, rate_limited for too many new ones
  */
 export function updateProfile(
   deps: VerificationDeps,

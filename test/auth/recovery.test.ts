@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { eq } from "drizzle-orm";
 import { actionTokens, users } from "../../src/db/schema.ts";
+import { tidy } from "../../src/users/housekeeping.ts";
 import { type Accounts, openAccounts, PASSWORD } from "./setup.ts";
 
 let accounts: Accounts;
@@ -12,7 +13,8 @@ beforeEach(async () => {
 });
 afterEach(() => accounts.close());
 
-const HOUR = 3_600_000;
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 const ALICE = "alice@example.com";
 
 const isVerified = () =>
@@ -55,6 +57,28 @@ describe("verifying an address", () => {
     expect((await verify({ code: right }, access)).status).toBe(400);
     expect(isVerified()).toBe(false);
     expect((await verify({ token })).status).toBe(200);
+  });
+
+  test("fifteen wrong codes in a day end all codes, however many are sent, not the link", async () => {
+    for (let round = 0; round < 3; round++) {
+      for (let n = 0; n < 5; n++) await verify({ code: wrongCode() }, access);
+      accounts.advance(MINUTE);
+      expect((await verify(undefined, access)).status).toBe(200);
+    }
+    expect((await verify({ code: code() }, access)).status).toBe(400);
+    await tidy({ ...accounts, auditRetentionMs: null });
+    expect((await verify({ code: code() }, access)).status).toBe(400);
+    const token = linkToken();
+    accounts.advance(24 * HOUR - 1000);
+    expect((await verify({ token })).status).toBe(200);
+  });
+
+  test("a day after wrong codes others count again", async () => {
+    for (let n = 0; n < 5; n++) await verify({ code: wrongCode() }, access);
+    accounts.advance(24 * HOUR);
+    access = (await accounts.signIn("alice")).body.access_token;
+    await verify(undefined, access);
+    expect((await verify({ code: code() }, access)).status).toBe(200);
   });
 
   test.each([
@@ -100,10 +124,35 @@ describe("sending the message again", () => {
   test("is what verify-email does with an access token and no body, whatever the content type", async () => {
     expect((await verify(undefined, access)).body).toEqual({ message: "Verification email sent" });
     const headers = { "content-type": "application/json" };
+    accounts.advance(MINUTE);
     const empty = await accounts.call("POST", "/api/v1/auth/verify-email", { token: access, headers });
     expect(empty.body).toEqual({ message: "Verification email sent" });
+    accounts.advance(MINUTE);
     expect((await verify({}, access)).body).toEqual({ message: "Verification email sent" });
     expect(accounts.mailTo(ALICE)).toHaveLength(4);
+  });
+
+  test("is once a minute and five times an hour, whichever address it goes to", async () => {
+    expect((await resend(access)).status).toBe(200);
+    const refused = await resend(access);
+    expect(refused.status).toBe(429);
+    expect(refused.body.retry_after).toBeWithin(1, 61);
+    const token = linkToken();
+    const move = (email: string) =>
+      accounts.call("PUT", "/api/v1/users/me", { token: access, body: { email } });
+    expect((await move("victim@example.com")).status).toBe(429);
+    expect(accounts.mailTo("victim@example.com")).toEqual([]);
+    for (let n = 0; n < 4; n++) {
+      accounts.advance(MINUTE);
+      expect((await resend(access)).status).toBe(200);
+    }
+    accounts.advance(MINUTE);
+    const atRest = await resend(access);
+    expect(atRest.status).toBe(429);
+    expect(atRest.body.retry_after).toBeWithin(50 * 60, 60 * 60);
+    expect((await verify({ token })).status).toBe(400);
+    expect((await verify({ token: linkToken() })).status).toBe(200);
+    expect((await move("victim@example.com")).status).toBe(429);
   });
 
   test("is 400 with already_verified for a verified address, and sends nothing", async () => {
@@ -139,6 +188,19 @@ describe("a forgotten password", () => {
     expect(accounts.ended).toHaveLength(1);
     expect(accounts.mailTo(ALICE)[0]?.subject).toBe("Your password was changed");
     expect((await reset(token, "yet another sentence")).status).toBe(400);
+  });
+
+  test("asked for by a stranger takes no link from its owner, and fills no mailbox", async () => {
+    await forgot(ALICE);
+    const first = linkToken();
+    for (let n = 0; n < 10; n++) {
+      expect((await forgot(ALICE)).status).toBe(200);
+      accounts.advance(MINUTE);
+    }
+    expect(accounts.mailTo(ALICE)).toHaveLength(1 + 5);
+    const last = linkToken();
+    expect((await reset(first, NEW)).status).toBe(200);
+    expect((await reset(last, NEW)).status).toBe(400);
   });
 
   test("is answered alike for an unknown address, which gets no message", async () => {
