@@ -8,6 +8,7 @@ import { users } from "../db/schema.ts";
 import { type AppError, notFound } from "../errors.ts";
 import { validationError } from "../http/validation.ts";
 import { Email, findByName, insertUser, type User, Username } from "./account.ts";
+import { endActionTokens } from "./action-tokens.ts";
 import { forgetFailures } from "./lockout.ts";
 import { passwordFault } from "./password-policy.ts";
 import type { Passwords } from "./passwords.ts";
@@ -81,7 +82,7 @@ export async function createAdmin(
 }
 
 /**
- * Gives an account a new password, signs it out everywhere and lifts a lock.
+ * Gives an account a new password, signs it out everywhere, ends links to reset it and lifts a lock.
  *
  * @param name username or address
  * @throws AppError not_found, or validation for a weak password
@@ -96,6 +97,7 @@ export async function resetPassword(
   const passwordHash = await passwords.hash(chosen.password);
   const user = inTransaction(db, (tx) => {
     sessions.endAll(tx, found.id);
+    endActionTokens(tx, found.id, "reset_password", now());
     forgetFailures(tx, found.username);
     audit(tx, SYSTEM_ACTOR, { action: "auth.password_reset", targetId: found.id }, now());
     return tx

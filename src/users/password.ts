@@ -1,5 +1,6 @@
 import { eq } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
+import { endActionTokens } from "../auth/action-tokens.ts";
 import { forgetFailures, lockFault, recordFailure } from "../auth/lockout.ts";
 import { passwordFault } from "../auth/password-policy.ts";
 import { tellPasswordChanged } from "../auth/password-reset.ts";
@@ -20,7 +21,7 @@ interface PasswordDeps {
 }
 
 /**
- * Changes a user's own password and signs them out everywhere, here too. Wrong guesses of the current one
+ * Changes a user's own password and signs them out everywhere, here too; links to reset it end. Wrong guesses of the current one
  * count as failed sign-ins: a stolen access token is no way to find it out.
  *
  * @throws AppError invalid for a wrong current password, locked after too many, validation for a weak new one
@@ -54,6 +55,7 @@ export async function changePassword(
     forgetFailures(tx, user.username);
     tx.update(users).set({ passwordHash, updatedAt: now() }).where(eq(users.id, userId)).run();
     deps.sessions.endAll(tx, userId);
+    endActionTokens(tx, userId, "reset_password", now());
     audit(tx, actor, entry, now());
     tellPasswordChanged(tx, deps.mailer, user);
     return undefined;

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { eq } from "drizzle-orm";
+import { resetPassword } from "../../src/auth/administrators.ts";
 import { actionTokens, users } from "../../src/db/schema.ts";
 import { tidy } from "../../src/users/housekeeping.ts";
 import { type Accounts, openAccounts, PASSWORD } from "./setup.ts";
@@ -234,6 +235,24 @@ describe("a forgotten password", () => {
     accounts.advance(HOUR);
     expect((await reset(token, NEW)).status).toBe(400);
     expect((await accounts.signIn("alice", PASSWORD)).status).toBe(200);
+  });
+
+  test.each<[string, () => Promise<unknown>]>([
+    [
+      "by its owner",
+      () =>
+        accounts.call("PUT", "/api/v1/users/me/password", {
+          token: access,
+          body: { current_password: PASSWORD, new_password: NEW },
+        }),
+    ],
+    ["from the command line", () => resetPassword(accounts, { name: "alice", password: NEW })],
+  ])("the link ends with a change of the password %s", async (_who, change) => {
+    await forgot(ALICE);
+    const token = linkToken();
+    await change();
+    expect((await reset(token, "yet another sentence")).status).toBe(400);
+    expect((await accounts.signIn("alice", NEW)).status).toBe(200);
   });
 
   test("of two requests with one link, one counts", async () => {
