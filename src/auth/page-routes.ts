@@ -67,6 +67,7 @@ const resetForm = createRoute({
       description: "A password that can't be used; the form again",
       content: { "text/html": { schema: z.string() }, "application/json": { schema: ErrorBody } },
     },
+    503: html("Too many passwords are being checked"),
     ...errors({ 429: "Too many requests" }),
   },
 });
@@ -106,7 +107,7 @@ export function createPageRoutes(deps: VerificationDeps & PasswordResetDeps) {
     } catch (error) {
       if (!(error instanceof AppError)) throw error;
       const fault = error.fields[0]?.message ?? error.message;
-      const content = error.code === "validation" ? resetContent(token, fault) : messageContent(fault);
+      const content = error.code === "invalid" ? messageContent(fault) : resetContent(token, fault);
       return htmlPage(c, { title: "The password is not set", content }, HTTP_STATUS[error.code]);
     }
     const content = messageContent("All devices are signed out. You can sign in with the new password.");

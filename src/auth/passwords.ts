@@ -1,3 +1,4 @@
+import { AppError } from "../errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 
 /** argon2id as OWASP's password storage cheat sheet has it: 19 MiB, two passes, one lane. */
@@ -7,6 +8,11 @@ const PREFIX = `$argon2id$v=19$m=${PARAMETERS.memoryCost},t=${PARAMETERS.timeCos
 /** Costs as much to check as a real hash and matches nothing anyone can know. */
 const NOBODY = `${PREFIX}${"A".repeat(43)}$${"A".repeat(43)}`;
 
+/** Some seconds of work: who came after them would have gone before their turn. */
+const MAX_WAITING = 64;
+const RETRY_AFTER_SECONDS = 5;
+
+/** Both throw AppError unavailable while too many wait. */
 export interface Passwords {
   hash(password: string): Promise<string>;
   /** With null, for an account that is not there or has no password, it is false after the same time. */
@@ -17,14 +23,30 @@ export interface Passwords {
 
 /**
  * Hashing takes a thread and 19 MiB each time: at most `concurrency` run at once, so that a storm of
- * sign-ins leaves the machine to the terminals.
+ * sign-ins leaves the machine to the terminals, and at most `maxWaiting` wait for their turn.
  */
-export function createPasswords({ concurrency = 2 }: { concurrency?: number } = {}): Passwords {
+export function createPasswords({
+  concurrency = 2,
+  maxWaiting = MAX_WAITING,
+}: {
+  concurrency?: number;
+  maxWaiting?: number;
+} = {}): Passwords {
   const slots = new Semaphore(concurrency);
+
+  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (slots.waiting >= maxWaiting) {
+      throw new AppError("unavailable", "Too many passwords are being checked. Try again in a moment.", {
+        retryAfterSeconds: RETRY_AFTER_SECONDS,
+      });
+    }
+    return slots.run(work);
+  }
+
   return {
-    hash: (password) => slots.run(() => Bun.password.hash(normalised(password), PARAMETERS)),
+    hash: (password) => inTurn(() => Bun.password.hash(normalised(password), PARAMETERS)),
     verify: (password, hash) =>
-      slots.run(async () => {
+      inTurn(async () => {
         const matches = await Bun.password.verify(normalised(password), hash ?? NOBODY, "argon2id");
         return matches && hash !== null;
       }),

@@ -5,7 +5,7 @@ import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import { Email, NewPassword } from "./account.ts";
 import { bearerToken, type Guard } from "./guard.ts";
 import { type PasswordResetDeps, requestPasswordReset, resetPasswordByLink } from "./password-reset.ts";
-import { Message } from "./routes.ts";
+import { busy, Message } from "./routes.ts";
 import { resendVerification, type VerificationDeps, verifyByCode, verifyByLink } from "./verification.ts";
 
 export type RecoveryRoutesDeps = VerificationDeps & PasswordResetDeps & { guard: Guard };
@@ -92,6 +92,7 @@ const resetRoute = createRoute({
       422: "Invalid data, or a weak password",
       429: "Too many requests",
     }),
+    ...busy,
   },
 });
 

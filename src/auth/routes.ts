@@ -32,6 +32,11 @@ export interface AuthRoutesDeps {
 
 export const Message = z.object({ message: z.string() }).openapi("Message");
 
+/** Of routes that hash passwords. */
+export const busy = {
+  503: { ...json(ErrorBody, "Too many passwords are being checked"), headers: RetryAfterHeaders },
+};
+
 const Registration = z
   .object({
     username: Username,
@@ -74,6 +79,7 @@ const registerRoute = createRoute({
       422: "Invalid data, or a weak password",
       429: "Too many requests",
     }),
+    ...busy,
   },
 });
 
@@ -95,6 +101,7 @@ const loginRoute = createRoute({
       ...json(ErrorBody, "Locked after too many failed attempts, or deactivated"),
       headers: RetryAfterHeaders,
     },
+    ...busy,
   },
 });
 

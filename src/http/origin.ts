@@ -60,9 +60,21 @@ export function forwardedAddress(header: string | null, trustedProxies: number):
   return address !== undefined && isIP(address) ? plainAddress(address) : undefined;
 }
 
-/** Whose requests are counted together: an IPv4 address, or the /64 that one IPv6 site is given. */
+/** Whose requests are counted together: an IPv4 address, or the /64 that one IPv6 link is given. */
 export function networkOf(address: string): string {
-  if (!address.includes(":")) return address;
+  return isIpv6(address) ? prefixOf(address, 64) : address;
+}
+
+/** The /48 that one IPv6 site may be given, with 65,536 networks to come from; undefined for IPv4. */
+export function siteOf(address: string): string | undefined {
+  return isIpv6(address) ? prefixOf(address, 48) : undefined;
+}
+
+function isIpv6(address: string): boolean {
+  return address.includes(":");
+}
+
+function prefixOf(address: string, bits: 48 | 64): string {
   const [head = "", tail] = address.toLowerCase().split("%", 1)[0]?.split("::") ?? [];
   const groups = head === "" ? [] : head.split(":");
   if (tail !== undefined) {
@@ -71,9 +83,9 @@ export function networkOf(address: string): string {
     groups.push(...after);
   }
   return `${groups
-    .slice(0, 4)
+    .slice(0, bits / 16)
     .map((group) => group.replace(/^0+(?=.)/, ""))
-    .join(":")}::/64`;
+    .join(":")}::/${bits}`;
 }
 
 /** A dual-stack socket shows IPv4 clients as `::ffff:192.0.2.1`. */

@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { AppError } from "../errors.ts";
 import type { Actor, HttpEnv } from "./context.ts";
 import { errorResponse } from "./errors.ts";
-import { networkOf } from "./origin.ts";
+import { networkOf, siteOf } from "./origin.ts";
 import { setHeaders } from "./response.ts";
 import { SlidingWindow, type Verdict } from "./window.ts";
 
@@ -20,6 +20,9 @@ const CREDENTIAL_PATHS: ReadonlySet<string> = new Set([
   "/reset-password",
 ]);
 
+/** The allowance of a whole IPv6 site at the credential endpoints, in those of one of its networks. */
+const NETWORKS_PER_SITE = 10;
+
 const SOCKET_PATH = /^\/api\/v1\/ws\/(?:terminal|logs)\//;
 
 /**
@@ -31,7 +34,7 @@ export type Identify = (c: Context<HttpEnv>) => Actor | undefined | Promise<Acto
 export interface RateLimits {
   /** Per user, per address when signed out; 0 is no limit. */
   generalPerMinute: number;
-  /** Per address; 0 is no limit. */
+  /** Per address, ten times as many per IPv6 site; 0 is no limit. */
   authPerMinute: number;
 }
 
@@ -47,11 +50,11 @@ export function rateLimit(
   nowMs: () => number = steadyNow,
 ): MiddlewareHandler<HttpEnv> {
   const general = limits.generalPerMinute > 0 ? new SlidingWindow({ limit: limits.generalPerMinute }) : null;
-  const credentials = limits.authPerMinute > 0 ? new SlidingWindow({ limit: limits.authPerMinute }) : null;
+  const credentials = limits.authPerMinute > 0 ? credentialLimit(limits.authPerMinute) : null;
 
   async function take(c: Context<HttpEnv>): Promise<Verdict | undefined> {
     if (c.req.method === "POST" && CREDENTIAL_PATHS.has(c.req.path)) {
-      return credentials?.take(networkOf(c.get("origin").ip), nowMs());
+      return credentials?.(c.get("origin").ip, nowMs());
     }
     if (!general || !c.req.path.startsWith("/api/v1/") || isUpgrade(c)) return undefined;
     const found = identify(c);
@@ -69,6 +72,19 @@ export function rateLimit(
       ["X-RateLimit-Remaining", String(verdict.remaining)],
       ["X-RateLimit-Reset", String(Math.ceil(verdict.resetAtMs / 1000))],
     ]);
+  };
+}
+
+/** By network, and for IPv6 by site too: who is given a /48 has more networks than anybody has guesses. */
+function credentialLimit(perMinute: number): (address: string, nowMs: number) => Verdict {
+  const networks = new SlidingWindow({ limit: perMinute });
+  const sites = new SlidingWindow({ limit: perMinute * NETWORKS_PER_SITE });
+  return (address, nowMs) => {
+    const verdict = networks.take(networkOf(address), nowMs);
+    const site = siteOf(address);
+    // What is refused does not count, for the site neither: one network must not use up what is everybody's.
+    const ofSite = verdict.allowed && site !== undefined ? sites.take(site, nowMs) : undefined;
+    return ofSite?.allowed === false ? ofSite : verdict;
   };
 }
 

@@ -4,7 +4,7 @@ import { audit } from "../audit/audit.ts";
 import { Email, FullName, NewPassword, UserBody, userBody } from "../auth/account.ts";
 import type { Guard } from "../auth/guard.ts";
 import type { Passwords } from "../auth/passwords.ts";
-import { Message } from "../auth/routes.ts";
+import { busy, Message } from "../auth/routes.ts";
 import { REFRESH_TOKEN_MS, type SessionRow, type Sessions } from "../auth/sessions.ts";
 import { invalidToken } from "../auth/tokens.ts";
 import type { VerificationDeps } from "../auth/verification.ts";
@@ -116,6 +116,7 @@ const passwordRoute = createRoute({
       422: "Invalid data, or a weak password",
     }),
     403: { ...json(ErrorBody, "Locked after too many wrong passwords"), headers: RetryAfterHeaders },
+    ...busy,
   },
 });
 

@@ -31,6 +31,16 @@ describe("hashes", () => {
     expect(most).toBe(2);
   });
 
+  test("are refused while too many wait, and made again when there is room", async () => {
+    const passwords = createPasswords({ concurrency: 1, maxWaiting: 2 });
+    const under = Array.from({ length: 3 }, (_, n) => passwords.hash(`password ${n}`));
+    for (const more of [passwords.hash("one more"), passwords.verify("one more", null)]) {
+      expect(more).rejects.toMatchObject({ code: "unavailable", retryAfterSeconds: 5 });
+    }
+    await Promise.all(under);
+    expect(await passwords.verify("one more", null)).toBe(false);
+  });
+
   test("of nobody cost as much to check as a real one, and match nothing", async () => {
     const passwords = createPasswords();
     const real = await passwords.hash("a password");

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { forwardedAddress, networkOf } from "../../src/http/origin.ts";
+import { forwardedAddress, networkOf, siteOf } from "../../src/http/origin.ts";
 import { type Running, sendRaw, serve } from "./server.ts";
 
 describe("the address that trusted proxies have seen", () => {
@@ -47,14 +47,14 @@ test("nobody hides by leaving out the Host header", async () => {
 });
 
 test.each([
-  ["192.0.2.1", "192.0.2.1"],
-  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
-  ["2001:0DB8:0001:0002::", "2001:db8:1:2::/64"],
-  ["2001:db8::1", "2001:db8:0:0::/64"],
-  ["2001:db8:0:0:1::1", "2001:db8:0:0::/64"],
-  ["::1", "0:0:0:0::/64"],
-  ["fe80::1%eth0", "fe80:0:0:0::/64"],
-  ["unknown", "unknown"],
-])("%s counts as %s", (address, network) => {
-  expect(networkOf(address)).toBe(network);
+  ["192.0.2.1", "192.0.2.1", undefined],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64", "2001:db8:1::/48"],
+  ["2001:0DB8:0001:0002::", "2001:db8:1:2::/64", "2001:db8:1::/48"],
+  ["2001:db8::1", "2001:db8:0:0::/64", "2001:db8:0::/48"],
+  ["2001:db8:0:0:1::1", "2001:db8:0:0::/64", "2001:db8:0::/48"],
+  ["::1", "0:0:0:0::/64", "0:0:0::/48"],
+  ["fe80::1%eth0", "fe80:0:0:0::/64", "fe80:0:0::/48"],
+  ["unknown", "unknown", undefined],
+])("%s counts as %s, of the site %p", (address, network, site) => {
+  expect([networkOf(address), siteOf(address)]).toEqual([network, site]);
 });

@@ -69,6 +69,14 @@ test("credential endpoints share one small allowance per address, whoever is sig
   expect(await call(server, "/api/v1/things/1")).toMatchObject({ status: 200, left: 99 });
 });
 
+test("the networks of an IPv6 site share ten times the allowance of one; a refused one uses up nothing", async () => {
+  await using server = serve({ config: limited(100, 2) });
+  const statusOf = async (ip: string) => (await call(server, "/api/v1/auth/login", { ip })).status;
+  for (let n = 0; n < 30; n++) expect(await statusOf("2001:db8:1::1")).toBe(n < 2 ? 200 : 429);
+  for (let n = 1; n <= 20; n++) expect(await statusOf(`2001:db8:1:${n}::1`)).toBe(n <= 18 ? 200 : 429);
+  expect(await statusOf("2001:db8:2::1")).toBe(200);
+});
+
 test("the token is not looked at on credential endpoints and outside of the API", async () => {
   let asked = 0;
   await using server = serve({
