@@ -37,7 +37,7 @@ const SLOW_STOP_MS = 8000;
 export interface App {
   /** What `Bun.serve` is given, besides where to listen. */
   serve: { fetch: Fetch; websocket: Bun.WebSocketHandler<SocketHandlers>; maxRequestBodySize: number };
-  /** Begins to work; resolves with the administrator who was made when there was none. */
+  /** Begins to work and to answer; resolves with the administrator who was made when there was none. */
   start(): Promise<GivenPassword | null>;
   /** The OpenAPI document of all routes. */
   openApi(): OpenApiDocument;
@@ -57,6 +57,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
   const now = Date.now;
   const stopping = new AbortController();
   let localRuntime: LocalRuntime | undefined;
+  let isStarted = false;
   inTransaction(db, (tx) => seedTemplates(tx, now()));
 
   const mailer = createMailer({ db, config: config.mail, log, now });
@@ -168,6 +169,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     log,
     identify: guard.identify,
     routers,
+    isStarted: () => isStarted,
     ...(metrics ? { onAnswered: metrics.request } : {}),
   });
   let metricsServer: Bun.Server<undefined> | undefined;
@@ -187,6 +189,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
       sockets.start();
       mailer.start();
       housekeeping.start();
+      isStarted = true;
       return admin;
     },
     notes() {

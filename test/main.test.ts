@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TestClient, TestServer, temporaryFolder } from "./harness.ts";
 import { until } from "./until.ts";
@@ -125,6 +125,27 @@ describe("a first start", () => {
     });
     await right.output.line(/password (\S+) \(shown this once\)/);
     expect(await right.stop()).toBe(0);
+  });
+
+  test("lets nobody register before its administrator is made", async () => {
+    // The trial of a sandbox holds the start up until the gate is there.
+    const gate = join(folder, "gate");
+    const bwrap = `#!/bin/sh\nuntil [ -e '${gate}' ]; do sleep 0.01; done\nexit 1\n`;
+    writeFileSync(join(folder, "bwrap"), bwrap, { mode: 0o755 });
+    const free = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+    const port = String(free.port);
+    await free.stop(true);
+    const starting = TestServer.start({ environment: { PORT: port, PATH: `${folder}:${Bun.env.PATH}` } });
+    const client = new TestClient(`http://127.0.0.1:${port}`);
+    await until(() => client.get("/health/live").catch(() => undefined));
+    const body = { username: "admin", email: "mallory@example.org", password: "mallory's password" };
+    await client.post("/api/v1/auth/register", body, 503);
+    await client.get("/health/ready", 503);
+    writeFileSync(gate, "");
+    const server = await starting;
+    await client.post("/api/v1/auth/register", body, 409);
+    await (await server.signedIn()).get("/api/v1/users/me");
+    expect(await server.stop()).toBe(0);
   });
 
   test("tells how to go on with the words that this server was started with", async () => {

@@ -5,7 +5,7 @@ import { audit, SYSTEM_ACTOR } from "../audit/audit.ts";
 import { ConfigError } from "../config.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
-import { type AppError, notFound } from "../errors.ts";
+import { AppError, notFound } from "../errors.ts";
 import { validationError } from "../http/validation.ts";
 import { Email, findByName, insertUser, type User, Username } from "./account.ts";
 import { endActionTokens } from "./action-tokens.ts";
@@ -38,7 +38,7 @@ export interface GivenPassword {
  * Makes the administrator `admin` on a server that has none.
  *
  * @returns null when there is one already
- * @throws ConfigError when ADMIN_PASSWORD can't be used
+ * @throws ConfigError when ADMIN_PASSWORD can't be used, or another account has the username or address
  */
 export async function ensureFirstAdmin(
   deps: AdministratorDeps,
@@ -51,7 +51,14 @@ export async function ensureFirstAdmin(
     const reason = fault.fields[0]?.message.replace(/^Password /, "") ?? "can't be used";
     throw new ConfigError(`ADMIN_PASSWORD ${reason}. Example: ADMIN_PASSWORD=a long sentence`);
   }
-  return createAdmin(deps, { username: "admin", email, password });
+  try {
+    return await createAdmin(deps, { username: "admin", email, password });
+  } catch (error) {
+    if (!(error instanceof AppError && error.code === "conflict")) throw error;
+    throw new ConfigError(
+      `There is no administrator, and the first one can't be made as admin <${email}>: ${error.message}. Make one by another name with: devpocket admin create EMAIL USERNAME`,
+    );
+  }
 }
 
 /**

@@ -12,6 +12,7 @@ import { openApiDocument } from "./openapi.ts";
 import { type Identify, rateLimit } from "./ratelimit.ts";
 import type { Router } from "./router.ts";
 import { security } from "./security.ts";
+import { refuseUntilStarted } from "./starting.ts";
 
 export interface HttpOptions {
   config: Pick<Config, "publicUrl" | "trustedProxies" | "corsOrigins" | "rateLimits">;
@@ -21,6 +22,8 @@ export interface HttpOptions {
   /** Who a request's token belongs to, asked before its route's guard. */
   identify: Identify;
   routers: readonly Router[];
+  /** Before, only probes of whether the process lives are answered. */
+  isStarted: () => boolean;
   /** Told of every answered request. */
   onAnswered?: (exchange: Exchange) => void;
 }
@@ -30,16 +33,18 @@ export type Fetch = (request: Request, server: Bun.Server<SocketHandlers>) => Re
 
 /**
  * Puts the routers behind what all requests go through, in this order: request id and log, security headers
- * and HTTPS, CORS, rate limits, size of the body. The reference of all routes is added. `Bun.serve` must be
+ * and HTTPS, CORS, whether the server has started, rate limits, size of the body. The reference of all routes is added. `Bun.serve` must be
  * given `maxRequestBodySize: MAX_ACCEPTED_BYTES`.
  */
-export function createHttp({ config, version, log, identify, routers, onAnswered }: HttpOptions): Fetch {
+export function createHttp(options: HttpOptions): Fetch {
+  const { config, version, log, identify, routers, isStarted, onAnswered } = options;
   const app = new OpenAPIHono<HttpEnv>({ getPath: pathOf });
   const onError = answerError(log);
   app.use(exchange({ log, trustedProxies: config.trustedProxies, onAnswered, onError }));
   app.use(security(config));
   const crossOrigin = cors(config.corsOrigins);
   if (crossOrigin) app.use(crossOrigin);
+  app.use(refuseUntilStarted(isStarted));
   app.use(rateLimit(config.rateLimits, identify));
   app.use(limitBody);
   for (const router of routers) app.route("/", router);

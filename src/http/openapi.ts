@@ -29,7 +29,8 @@ Creating, starting, stopping, restarting, recovering and deleting an environment
 Every error has the same shape. A path that is not there is answered 404, a method that it does not allow 405
 with \`Allow\`. Every answer carries \`X-Request-Id\`; one that the request brings is kept. Every answer has
 \`X-Content-Type-Options: nosniff\`, \`X-Frame-Options: DENY\`, \`X-XSS-Protection: 1; mode=block\` and, over HTTPS,
-\`Strict-Transport-Security\`. Where the server's public address is https, plain HTTP is redirected there (308).
+\`Strict-Transport-Security\`. While the server starts, all but \`/health\` and \`/health/live\` is answered 503 with
+\`Retry-After\`. Where the server's public address is https, plain HTTP is redirected there (308).
 
 Terminals and logs are WebSockets; their messages are the schemas \`TerminalClientMessage\`,
 \`TerminalServerMessage\`, \`LogClientMessage\` and \`LogServerMessage\`.

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createAdmin, ensureFirstAdmin, resetPassword } from "../../src/auth/administrators.ts";
+import { ConfigError } from "../../src/config.ts";
 import { users } from "../../src/db/schema.ts";
 import { type Accounts, openAccounts, PASSWORD } from "./setup.ts";
 
@@ -35,6 +36,17 @@ describe("the first administrator", () => {
     expect(await ensureFirstAdmin(accounts, { email, password: "another password" })).toBeNull();
     expect(accounts.db.select().from(users).all()).toHaveLength(1);
     expect((await accounts.signIn("admin")).status).toBe(200);
+  });
+
+  test.each([
+    ["username", { username: "Admin", email: "someone@example.com" }],
+    ["address", { username: "someone", email: "Root@example.com" }],
+  ])("that can't be made since a user has its %s: the way out is named", async (_what, names) => {
+    await accounts.call("POST", "/api/v1/auth/register", { body: { ...names, password: PASSWORD } });
+    const attempt = ensureFirstAdmin(accounts, { email, password: PASSWORD });
+    expect(attempt).rejects.toThrow(/already registered.*devpocket admin create EMAIL USERNAME$/);
+    expect(attempt).rejects.toBeInstanceOf(ConfigError);
+    await attempt.catch(() => {});
   });
 
   test("does not get a password that everybody tries", async () => {

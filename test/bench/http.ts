@@ -77,7 +77,14 @@ function whole({ guard }: Parts): Fetch {
     responses: { 200: json(z.unknown(), "Anything") },
   });
   router.openapi(route, (c) => c.json(SMALL, 200));
-  return createHttp({ config, version: "1", log, identify: guard.identify, routers: [router] });
+  return createHttp({
+    config,
+    version: "1",
+    log,
+    identify: guard.identify,
+    routers: [router],
+    isStarted: () => true,
+  });
 }
 
 const SMALL_VARIANTS: Record<string, (parts: Parts) => Fetch> = {

@@ -385,6 +385,17 @@ describe("large bodies", () => {
   });
 });
 
+test("until the server has started only its life is told; the rest is 503 and comes back", async () => {
+  let isStarted = false;
+  await using server = serve({ isStarted: () => isStarted });
+  expect((await fetch(`${server.url}/health`)).status).toBe(200);
+  const refused = await post(server, '{"name":"abc"}');
+  expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "1"]);
+  expect((await errorOf(refused)).detail).toBe("The server is starting");
+  isStarted = true;
+  expect((await post(server, '{"name":"abc"}')).status).toBe(200);
+});
+
 describe("request ids and the log", () => {
   test.each([
     ["abc-123", true],

@@ -139,6 +139,7 @@ export function serve({ config = {}, tls, ...options }: Served = {}): Running {
     log,
     identify,
     routers: [thingRoutes()],
+    isStarted: () => true,
     ...options,
     config: {
       publicUrl: undefined,
