@@ -4,6 +4,7 @@ import { type App, createApp } from "./app.ts";
 import type { GivenPassword } from "./auth/administrators.ts";
 import { type Config, ConfigError } from "./config.ts";
 import type { SocketHandlers } from "./http/context.ts";
+import { readTls } from "./http/tls.ts";
 import { createLogger, type Logger } from "./lib/logger.ts";
 import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
@@ -19,8 +20,9 @@ const SIGHUP_BIT = 1n;
 export async function serve(config: Config): Promise<number> {
   const log = createLogger(config.log);
   const stop = signalled();
+  const tls = config.tls && readTls(config.tls);
   const app = await createApp(config, log);
-  const server = await listen(config, app);
+  const server = await listen(config, app, tls);
   const admin = await app.start().catch(async (error: unknown) => {
     await app.stop(server);
     throw error;
@@ -39,15 +41,17 @@ export async function serve(config: Config): Promise<number> {
   return 0;
 }
 
-async function listen(config: Config, app: App): Promise<Bun.Server<SocketHandlers>> {
+async function listen(
+  config: Config,
+  app: App,
+  tls: Bun.TLSOptions | undefined,
+): Promise<Bun.Server<SocketHandlers>> {
   try {
     return Bun.serve({
       hostname: config.host,
       port: config.port,
       ...app.serve,
-      ...(config.tls
-        ? { tls: { cert: Bun.file(config.tls.certFile), key: Bun.file(config.tls.keyFile) } }
-        : {}),
+      ...(tls ? { tls } : {}),
     });
   } catch (error) {
     await app.stop(undefined);
@@ -56,7 +60,7 @@ async function listen(config: Config, app: App): Promise<Bun.Server<SocketHandle
 }
 
 /** Which variable is to blame, where it is one. */
-function listenFault({ host, port, tls }: Config, error: unknown): ConfigError | undefined {
+function listenFault({ host, port }: Config, error: unknown): ConfigError | undefined {
   if (!(error instanceof Error) || !("code" in error)) return undefined;
   switch (error.code) {
     case "EADDRINUSE":
@@ -66,12 +70,8 @@ function listenFault({ host, port, tls }: Config, error: unknown): ConfigError |
     case "EADDRNOTAVAIL":
     case "ENOENT":
       return new ConfigError(`HOST=${host} is no address of this machine. Example: HOST=0.0.0.0`);
-    default: {
-      const reason = error.message;
-      return tls
-        ? new ConfigError(`TLS_CERT_FILE and TLS_KEY_FILE can't be used together: ${reason}`)
-        : undefined;
-    }
+    default:
+      return undefined;
   }
 }
 

@@ -6,6 +6,10 @@ import { TestClient, TestServer, temporaryFolder } from "./harness.ts";
 import { until } from "./until.ts";
 
 const MAIN = join(import.meta.dir, "../src/main.ts");
+const TLS = {
+  cert: join(import.meta.dir, "http/tls/cert.pem"),
+  other: join(import.meta.dir, "http/tls/other-key.pem"),
+};
 
 let folder: string;
 beforeEach(() => {
@@ -57,6 +61,9 @@ describe("the command line", () => {
   test.each([
     { set: { HOST: "192.0.2.1" }, names: "HOST=192.0.2.1" },
     { set: { TLS_CERT_FILE: MAIN, TLS_KEY_FILE: MAIN }, names: "TLS_CERT_FILE" },
+    { set: { TLS_CERT_FILE: "/nonexistent.pem", TLS_KEY_FILE: MAIN }, names: "TLS_CERT_FILE=/nonexistent" },
+    { set: { TLS_CERT_FILE: TLS.cert, TLS_KEY_FILE: "/nonexistent" }, names: "TLS_KEY_FILE=/nonexistent" },
+    { set: { TLS_CERT_FILE: TLS.cert, TLS_KEY_FILE: TLS.other }, names: "TLS_KEY_FILE" },
   ])("what can't be listened on is put down to $names", async ({ set, names }) => {
     const { code, err } = await devpocket([], { PORT: "0", ...set });
     expect({ code, lines: err.split("\n").length }).toEqual({ code: 2, lines: 2 });
