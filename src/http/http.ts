@@ -13,6 +13,7 @@ import { type Identify, rateLimit } from "./ratelimit.ts";
 import type { Router } from "./router.ts";
 import { security } from "./security.ts";
 import { refuseUntilStarted } from "./starting.ts";
+import { pathOf, withWholeUrl } from "./target.ts";
 
 export interface HttpOptions {
   config: Pick<Config, "publicUrl" | "trustedProxies" | "corsOrigins" | "rateLimits">;
@@ -58,29 +59,3 @@ export function createHttp(options: HttpOptions): Fetch {
 
 /** Bun would refuse a larger body by itself, without our error's shape; up to this, `limitBody` does. */
 export const MAX_ACCEPTED_BYTES = 2 ** 40;
-
-/** The path that routes are matched with: decoded as far as it can be, without a trailing slash. */
-function pathOf(request: Request): string {
-  const { url } = request;
-  const start = url.indexOf("/", url.indexOf("//") + 2);
-  const query = url.indexOf("?", start);
-  const path = url.slice(start, query === -1 ? undefined : query);
-  const decoded = path.includes("%") ? decode(path) : path;
-  return decoded.length > 1 && decoded.endsWith("/") ? decoded.slice(0, -1) : decoded;
-}
-
-function decode(path: string): string {
-  try {
-    // An escaped slash or percent sign stays escaped: it is part of a name, not of the path.
-    return decodeURI(path.replaceAll("%25", "%2525"));
-  } catch {
-    return path;
-  }
-}
-
-/** HTTP/1.0 has no Host header, and Bun then gives the path alone as the URL; of a CONNECT only the host. */
-function withWholeUrl(request: Request): Request {
-  const { url } = request;
-  if (/^https?:\/\//.test(url)) return request;
-  return new Request(`http://localhost${url.startsWith("/") ? url : "/"}`, request);
-}

@@ -3,6 +3,7 @@ import { ConfigError } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { newRouter, type Router } from "./router.ts";
+import { pathOf } from "./target.ts";
 
 /** `/metrics` on the server's own port, for who has the token. */
 export function metricsRoutes(metrics: Metrics, token: string): Router {
@@ -36,7 +37,7 @@ function listen(metrics: Metrics, { host, port, token }: MetricsServer): Bun.Ser
     hostname: host,
     port,
     fetch(request) {
-      if (new URL(request.url, "http://localhost").pathname !== "/metrics") {
+      if (pathOf(request) !== "/metrics") {
         return new Response("Not found\n", { status: 404 });
       }
       if (token !== undefined && !mayRead(request, token)) {

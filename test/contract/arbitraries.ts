@@ -173,6 +173,11 @@ const headerText = fc.oneof(
 
 function headersOf(tokens: Word): fc.Arbitrary<Record<string, string>> {
   const odd = {
+    // Without what would end it in a URL: the path would be another.
+    Host: fc.oneof(
+      fc.constantFrom("[", "[::1", "x:99999", "x:y", "%", "a b", "@"),
+      headerText.map((text) => text.replace(/[/?#]/g, "") || "localhost"),
+    ),
     "X-Request-Id": headerText,
     "X-Forwarded-For": fc.oneof(fc.ipV4(), fc.ipV6(), headerText),
     "X-Forwarded-Proto": fc.oneof(fc.constantFrom("http", "https"), headerText),

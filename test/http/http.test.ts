@@ -154,6 +154,23 @@ describe("paths", () => {
     expect(wrong).toStartWith("HTTP/1.1 422 ");
   });
 
+  test.each(["[", "x:99999", "%", "a b", "a/b?c#d", "[::1", "\u00e9", "x:y", "@", ""])(
+    "a Host header of %j is no fault of the server",
+    async (host) => {
+      for (const publicUrl of [undefined, new URL("https://pocket.example.org")]) {
+        await using server = serve({ config: { publicUrl } });
+        const answer = await sendRaw(
+          server.port,
+          [`GET /api/v1/pages?limit=5&deep=no HTTP/1.1\r\nHost: ${host}\r\n\r\n`],
+          (text) => /\r\n\r\n/.test(text),
+        );
+        expect(answer).toMatch(/^HTTP\/1.1 (?:200|308|400|404) /);
+        if (answer.startsWith("HTTP/1.1 308"))
+          expect(answer).toContain("Location: https://pocket.example.org/");
+      }
+    },
+  );
+
   test("requests on one connection that do not wait for each other are answered in order", async () => {
     await using server = serve();
     const body = '{"name":"abc"}';

@@ -2,6 +2,7 @@ import { connect } from "node:net";
 import { createRoute, z } from "@hono/zod-openapi";
 import type { Actor, SocketHandlers } from "../../src/http/context.ts";
 import { createHttp, type HttpOptions, MAX_ACCEPTED_BYTES } from "../../src/http/http.ts";
+import { setPageHeaders } from "../../src/http/pagination.ts";
 import type { Identify } from "../../src/http/ratelimit.ts";
 import { errors, json, jsonBody, newRouter, type Router } from "../../src/http/router.ts";
 import { createLogger } from "../../src/lib/logger.ts";
@@ -96,6 +97,10 @@ export function thingRoutes(): Router {
     }),
     (c) => c.json(c.req.valid("form"), 200),
   );
+  router.get("/api/v1/pages", (c) => {
+    setPageHeaders(c, { limit: 5, offset: 0 }, 23);
+    return c.json([]);
+  });
   router.post("/reset-password", (c) => c.text("tried"));
   router.post("/api/v1/auth/login", (c) => c.json({ message: "tried" }));
   router.post("/api/v1/auth/register", (c) => c.json({ message: "tried" }));
