@@ -120,6 +120,7 @@ CREATE TABLE `log_heads` (
 --> statement-breakpoint
 CREATE TABLE `outbox` (
 	`id` text PRIMARY KEY NOT NULL,
+	`user_id` text NOT NULL,
 	`recipient` text NOT NULL,
 	`subject` text NOT NULL,
 	`text_body` text NOT NULL,

@@ -24,7 +24,7 @@ export interface AuditEntry {
   action: string;
   targetId?: string;
   outcome?: "success" | "failure";
-  /** Never a secret. */
+  /** Never a secret, nor the name of what is somebody's own: rows outlive accounts. */
   detail?: Record<string, unknown>;
 }
 

@@ -48,6 +48,7 @@ export function requestPasswordReset(
         now(),
       );
       mailer.enqueue(tx, {
+        userId: user.id,
         recipient: user.email,
         subject: "Reset your password",
         paragraphs: [
@@ -112,6 +113,7 @@ export async function resetPasswordByLink(
 /** The owner hears of it even when it was not they who changed it. */
 export function tellPasswordChanged(tx: Tx, mailer: Mailer, user: User): void {
   mailer.enqueue(tx, {
+    userId: user.id,
     recipient: user.email,
     subject: "Your password was changed",
     paragraphs: [

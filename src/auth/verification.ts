@@ -51,6 +51,7 @@ export function sendVerification(
     at,
   );
   mailer.enqueue(tx, {
+    userId: user.id,
     recipient: user.email,
     subject: "Verify your email address",
     paragraphs: [

@@ -169,7 +169,7 @@ function seal(vault: Vault, id: string, { kubeconfig, uid }: ClusterAccess) {
 /** Environments of which something may be there. */
 export function livingOn(db: DbOrTx, clusterId: string) {
   return db
-    .select({ id: environments.id, name: environments.name, status: environments.status })
+    .select({ id: environments.id, status: environments.status })
     .from(environments)
     .where(and(eq(environments.clusterId, clusterId), isNull(environments.tornDownAt)))
     .all();
@@ -205,7 +205,7 @@ export function deleteCluster(
 
 function giveUp(
   tx: Tx,
-  environment: { id: string; name: string; status: string },
+  environment: { id: string; status: string },
   clusterName: string,
   actor: AuditActor,
   now: number,
@@ -227,7 +227,7 @@ function giveUp(
     })
     .where(eq(environments.id, environment.id))
     .run();
-  const detail = { name: environment.name, from: environment.status, to: "terminated", reason };
+  const detail = { from: environment.status, to: "terminated", reason };
   audit(tx, actor, { action: "environment.delete", targetId: environment.id, detail }, now);
 }
 

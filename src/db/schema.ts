@@ -116,6 +116,8 @@ export const outbox = sqliteTable(
   "outbox",
   {
     id: text().primaryKey(),
+    /** Whose account it is about; with that it goes unsent. */
+    userId: text().notNull(),
     recipient: text().notNull(),
     subject: text().notNull(),
     textBody: text().notNull(),

@@ -76,7 +76,6 @@ export function createEnvironment(context: CreateContext, request: CreateRequest
       .get();
     countUse(tx, template.id);
     const detail = {
-      name: row.name,
       template: template.name,
       cluster_id: row.clusterId,
       placement: placement.reason,

@@ -88,6 +88,7 @@ export function createRetention({ db, stoppedMs, now, log, mail, remove }: Reten
 function deletionLetter(row: Environment, { email, username }: Owner, deleteAt: number): Letter {
   const day = new Date(deleteAt).toISOString().slice(0, 10);
   return {
+    userId: row.userId,
     recipient: email,
     subject: `Your environment "${row.name}" will be deleted on ${day}`,
     paragraphs: [

@@ -84,7 +84,7 @@ export function applyVerb(
     .returning()
     .get();
   if (!changed) throw refused(verb, row.status);
-  const detail = { name: row.name, from: row.status, to: status, ...(reason ? { reason } : {}) };
+  const detail = { from: row.status, to: status, ...(reason ? { reason } : {}) };
   audit(tx, actor, { action: `environment.${verb}`, targetId: row.id, detail }, now);
   return changed;
 }

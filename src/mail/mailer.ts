@@ -24,8 +24,8 @@ export interface Mailer {
   readonly isConfigured: boolean;
   /** Puts a message into the outbox, inside the caller's transaction: it is sent if and only if that commits. */
   enqueue(tx: Tx, letter: Letter): void;
-  /** Forgets what has not been sent to this address yet. */
-  forget(tx: Tx, recipient: string): void;
+  /** Forgets what has not been sent yet of what is about this user, whatever address it goes to. */
+  forget(tx: Tx, userId: string): void;
   /** Begins to send, what an earlier run has left over first. */
   start(): void;
   /** Lets what is being sent end, for a short while; the rest stays in the outbox. */
@@ -144,13 +144,19 @@ export function createMailer(options: MailerOptions): Mailer {
     enqueue(tx, letter) {
       const at = now();
       tx.insert(outbox)
-        .values({ id: newId(at), ...render(letter), createdAt: at, nextAttemptAt: at })
+        .values({
+          id: newId(at),
+          userId: letter.userId,
+          ...render(letter),
+          createdAt: at,
+          nextAttemptAt: at,
+        })
         .run();
       // The transaction is synchronous: by then it has been committed or rolled back.
       queueMicrotask(wake);
     },
-    forget(tx, recipient) {
-      tx.delete(outbox).where(eq(outbox.recipient, recipient)).run();
+    forget(tx, userId) {
+      tx.delete(outbox).where(eq(outbox.userId, userId)).run();
     },
     start() {
       isStarted = true;

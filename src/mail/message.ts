@@ -8,6 +8,8 @@ export interface Message {
 
 /** What a message says, once for both of its forms. */
 export interface Letter {
+  /** Whose account it is about. */
+  userId: string;
   recipient: string;
   subject: string;
   /** Plain text. */

@@ -57,8 +57,9 @@ export function updateProfile(
   });
 }
 
-function addressChangedLetter({ username, email }: User) {
+function addressChangedLetter({ id, username, email }: User) {
   return {
+    userId: id,
     recipient: email,
     subject: "The email address of your account was changed",
     paragraphs: [

@@ -47,7 +47,7 @@ function rowsWith(text: string): string[] {
 describe("an owner", () => {
   test("who deletes the account leaves nothing behind, neither personal nor running", async () => {
     const client = await server.newUser("leaving");
-    const id = await running(client, "last");
+    const id = await running(client, "leavings");
     const terminal = await client.terminal(id);
     await terminal.message("welcome", ({ session_id }) => typeof session_id === "string");
     const workspace = join(server.dataDir, "workspaces", id);

@@ -11,6 +11,7 @@ import { until } from "../until.ts";
 import { openSmtpServer as listen } from "./smtp.ts";
 
 const LETTER = {
+  userId: "alice",
   recipient: "alice@example.com",
   subject: "Grüße",
   paragraphs: ["First <words> & more.", "Second."],

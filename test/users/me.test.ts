@@ -201,6 +201,8 @@ describe("deleting the account", () => {
   test("signs out, has the environments torn down and leaves nothing personal", async () => {
     await accounts.call("POST", "/api/v1/auth/forgot-password", { body: { email: "alice@example.com" } });
     await accounts.signIn("alice", "wrong password");
+    // The letter to the old address is not sent either.
+    await me("PUT", { email: "a.liddell@example.com" });
     const answer = await me("DELETE");
     expect(answer.status).toBe(200);
     expect(answer.body).toEqual({ message: "User account deleted successfully" });

@@ -14,7 +14,9 @@ function pod(uid: string, deletionTimestamp: string | undefined, ...states: obje
   return {
     metadata: { uid, name: uid, namespace: "n", ...(deletionTimestamp ? { deletionTimestamp } : {}) },
     spec: { containers: [] },
-    status: { containerStatuses: states.map((state) => ({ name: "c", ready: false, restartCount: 0, state })) },
+    status: {
+      containerStatuses: states.map((state) => ({ name: "c", ready: false, restartCount: 0, state })),
+    },
   };
 }
 
