@@ -82,7 +82,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     try {
       const runtime = options.runtimeOf(row.clusterId);
       const observed = await runtime.observe(refOf(row));
-      await takeStep(runtime, reachable(row), observed);
+      const current = reachable(row);
+      if (!current) return queue.add(id);
+      await takeStep(runtime, current, observed);
     } catch (error) {
       if (error instanceof RuntimeUnreachable) unreachable(id, error);
       else retry(id, error);
@@ -135,16 +137,23 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (same && to.message === row.statusMessage && progress === row.progress) return row;
     const at = now();
     const allowed = deadlineMs(to.status, deadlines);
-    const changed = db
+    const changed = save(row, {
+      status: to.status,
+      statusMessage: to.message,
+      progress,
+      ...(same ? {} : { statusSince: at, deadlineAt: allowed === null ? null : at + allowed }),
+      ...outcome(step),
+      updatedAt: at,
+    });
+    if (changed) announce(row, changed);
+    return changed;
+  }
+
+  /** Writes to the row as it was read; undefined when a verb or another write came first. */
+  function save(row: Environment, values: Partial<Environment>): Environment | undefined {
+    return db
       .update(environments)
-      .set({
-        status: to.status,
-        statusMessage: to.message,
-        progress,
-        ...(same ? {} : { statusSince: at, deadlineAt: allowed === null ? null : at + allowed }),
-        ...outcome(step),
-        updatedAt: at,
-      })
+      .set(values)
       .where(
         and(
           eq(environments.id, row.id),
@@ -154,8 +163,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       )
       .returning()
       .get();
-    if (changed) announce(row, changed);
-    return changed;
   }
 
   function finish(row: Environment): Environment {
@@ -180,18 +187,16 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     feed.publish(changeOf(before, after, now()));
   }
 
-  /** The cluster has answered: a deadline stood still while it did not. */
-  function reachable(row: Environment): Environment {
+  /** The cluster has answered: a deadline stood still while it did not. Undefined as for `save`. */
+  function reachable(row: Environment): Environment | undefined {
     if (row.unreachableSince === null) return row;
     const pausedMs = now() - row.unreachableSince;
-    const back = {
+    return save(row, {
       unreachableSince: null,
       statusMessage: null,
       deadlineAt: row.deadlineAt === null ? null : row.deadlineAt + pausedMs,
       attempts: 0,
-    };
-    db.update(environments).set(back).where(eq(environments.id, row.id)).run();
-    return { ...row, ...back };
+    });
   }
 
   function unreachable(id: string, error: RuntimeUnreachable): void {

@@ -31,8 +31,12 @@ import { DEADLINES, environment, owner } from "./setup.ts";
 class World implements Runtime {
   readonly observed = new Map<string, Observed>();
   readonly did: string[] = [];
+  /** How often it was observed. */
+  looks = 0;
   reachable = true;
   refusal: RuntimeRejected | undefined;
+  /** What `observe` waits for before it answers. */
+  held: Promise<void> | undefined;
   /** What `ensure` brings about. */
   next: (spec: EnvironmentSpec) => Observed = (spec) => ({
     phase: "running",
@@ -42,6 +46,8 @@ class World implements Runtime {
 
   async observe({ environmentId }: EnvironmentRef): Promise<Observed> {
     if (!this.reachable) throw new RuntimeUnreachable("connection refused");
+    this.looks++;
+    await this.held;
     return this.observed.get(environmentId) ?? { phase: "absent" };
   }
   async ensure(spec: EnvironmentSpec): Promise<void> {
@@ -344,6 +350,22 @@ describe("a cluster that can't be reached", () => {
     });
     expect(env.now().status).toBe("provisioning");
     env.clock.at += DEADLINES.provisioningMs;
+    await env.reaches("error");
+  });
+
+  test("leaves a verb that comes while it answers again its own deadline and reason", async () => {
+    const env = life({ status: "running", deadlineAt: null, unreachableSince: 500_000 });
+    env.sees({ phase: "running", generation: 1, startedAtMs: 1 });
+    const answer = Promise.withResolvers<void>();
+    env.world.held = answer.promise;
+    env.world.stop = async () => {};
+    env.look();
+    await until(() => env.world.looks === 1);
+    const stopping = env.verb("stop");
+    answer.resolve();
+    await until(() => env.world.looks === 2);
+    expect(env.now()).toMatchObject({ status: "stopping", deadlineAt: stopping.deadlineAt });
+    env.clock.at += DEADLINES.stoppingMs;
     await env.reaches("error");
   });
 
