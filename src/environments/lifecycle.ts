@@ -193,7 +193,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
   const problem = seen?.phase === "provisioning" ? seen.problem : undefined;
   const failure = problem && endedBy(at, problem, now, deadlines);
   if (failure) return failure;
-  if (isPast(at.deadlineAt, now)) return fail(problem?.message ?? `Gave up: ${at.status} took too long`);
+  if (isPast(at.deadlineAt, now)) return fail(problem?.message ?? tookTooLong(at, seen));
   if (seen === null) {
     const again = { act: "ensure", lookAgainMs: REPEAT_MS } as const;
     if (at.status === "provisioning") return again;
@@ -267,6 +267,12 @@ function patienceMs({ kind }: Problem, deadlines: Deadlines): number {
 
 function fail(message: string): Step {
   return { become: { status: "error", message, progress: 0 }, act: "stop", lookAgainMs: REPEAT_MS };
+}
+
+/** Where nothing of it was ever seen, what was last said tells what keeps the runtime from making it. */
+function tookTooLong({ status, statusMessage }: Situation, seen: Observed | null): string {
+  const reason = seen === null && statusMessage !== null ? `: ${statusMessage}` : "";
+  return `Gave up: ${status} took too long${reason}`;
 }
 
 /** At rest until the runtime tells of a change, at the latest when a deadline ends. */

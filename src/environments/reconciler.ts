@@ -80,14 +80,28 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const row = rows.byId(id);
     if (!row || row.tornDownAt !== null) return;
     try {
-      const runtime = options.runtimeOf(row.clusterId);
-      const observed = await runtime.observe(refOf(row));
+      const seen = await observe(row);
+      if (!seen) return;
       const current = reachable(row);
       if (!current) return queue.add(id);
-      await takeStep(runtime, current, observed);
+      await takeStep(seen.runtime, current, seen.observed);
     } catch (error) {
-      if (error instanceof RuntimeUnreachable) unreachable(id, error);
-      else retry(id, error);
+      retry(id, error);
+    }
+  }
+
+  /**
+   * Undefined where the cluster can't be asked: nothing is known then, and deadlines stand still. One that
+   * answers and then does not do what it is told is no outage: time goes on.
+   */
+  async function observe(row: Environment): Promise<{ runtime: Runtime; observed: Observed } | undefined> {
+    try {
+      const runtime = options.runtimeOf(row.clusterId);
+      return { runtime, observed: await runtime.observe(refOf(row)) };
+    } catch (error) {
+      if (!(error instanceof RuntimeUnreachable)) throw error;
+      unreachable(row.id, error);
+      return undefined;
     }
   }
 
@@ -97,6 +111,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const current = write(row, step);
     if (!current) return queue.add(row.id);
     if (step.act) await act(runtime, current, step.act);
+    if (current.attempts > 0)
+      db.update(environments).set({ attempts: 0 }).where(eq(environments.id, row.id)).run();
     if (step.lookAgainMs !== undefined) queue.addAfter(row.id, step.lookAgainMs);
   }
 
@@ -106,14 +122,20 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       else if (what === "stop") await runtime.stop(refOf(row));
       else await runtime.remove(refOf(row));
     } catch (error) {
-      if (!(error instanceof RuntimeRejected) || what !== "ensure") throw error;
-      const problem = { kind: error.kind, message: error.message, sinceMs: row.statusSince };
-      const end = endedBy(situation(row), problem, now(), deadlines);
-      if (end) write(row, end);
-      else write(row, { become: { status: row.status, message: error.message, progress: row.progress } });
+      if (what === "ensure") explain(row, error);
+      if (what !== "ensure" || !(error instanceof RuntimeRejected)) throw error;
     }
-    if (row.attempts > 0)
-      db.update(environments).set({ attempts: 0 }).where(eq(environments.id, row.id)).run();
+  }
+
+  /** Tells the owner what keeps the containers from being made, and ends the attempt where it will not pass. */
+  function explain(row: Environment, error: unknown): void {
+    if (!(error instanceof RuntimeRejected || error instanceof RuntimeUnreachable)) return;
+    const { message } = error;
+    const end =
+      error instanceof RuntimeRejected
+        ? endedBy(situation(row), { kind: error.kind, message, sinceMs: row.statusSince }, now(), deadlines)
+        : undefined;
+    write(row, end ?? { become: { status: row.status, message, progress: row.progress } });
   }
 
   function situation(row: Environment): Situation {
@@ -195,7 +217,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       unreachableSince: null,
       statusMessage: null,
       deadlineAt: row.deadlineAt === null ? null : row.deadlineAt + pausedMs,
-      attempts: 0,
     });
   }
 
@@ -302,7 +323,7 @@ function outcome(step: Step): Partial<Environment> {
   if (!to) return {};
   switch (to.status) {
     case "running":
-      return { startedAt: to.startedAtMs ?? null, installationCompleted: true, attempts: 0 };
+      return { startedAt: to.startedAtMs ?? null, installationCompleted: true };
     case "installing":
     case "configuring":
       return { startedAt: to.startedAtMs ?? null };

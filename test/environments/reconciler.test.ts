@@ -34,7 +34,8 @@ class World implements Runtime {
   /** How often it was observed. */
   looks = 0;
   reachable = true;
-  refusal: RuntimeRejected | undefined;
+  /** What `ensure` throws. */
+  refusal: RuntimeRejected | RuntimeUnreachable | undefined;
   /** What `observe` waits for before it answers. */
   held: Promise<void> | undefined;
   /** What `ensure` brings about. */
@@ -51,7 +52,6 @@ class World implements Runtime {
     return this.observed.get(environmentId) ?? { phase: "absent" };
   }
   async ensure(spec: EnvironmentSpec): Promise<void> {
-    if (!this.reachable) throw new RuntimeUnreachable("connection refused");
     this.did.push(`ensure ${spec.generation}`);
     if (this.refusal) throw this.refusal;
     this.observed.set(spec.environmentId, this.next(spec));
@@ -386,6 +386,50 @@ describe("a cluster that can't be reached", () => {
     });
     expect(env.world.did.at(-1)).toBe("remove");
     expect(env.notes.at(-1)).toBe("torn down");
+  });
+});
+
+describe("a cluster that answers and does not do what it is told", () => {
+  test("is asked less and less often, until the deadline ends it with what the cluster said", async () => {
+    const env = life();
+    env.world.refusal = new RuntimeUnreachable("The cluster can't do that now: a webhook fails");
+    env.look();
+    await until(() => env.now().attempts >= 3);
+    expect(env.now()).toMatchObject({
+      status: "provisioning",
+      statusMessage: "The cluster can't do that now: a webhook fails",
+      unreachableSince: null,
+      deadlineAt: 1_600_000,
+    });
+    expect(env.world.did).toHaveLength(env.now().attempts);
+    env.clock.at = 1_600_000;
+    await env.reaches("error");
+    expect(env.now().statusMessage).toBe(
+      "Gave up: provisioning took too long: The cluster can't do that now: a webhook fails",
+    );
+  });
+
+  test("counts as failed until a whole step has succeeded", async () => {
+    const env = life({ status: "provisioning", unreachableSince: 999_000, attempts: 5 });
+    env.world.refusal = new RuntimeUnreachable("a webhook fails");
+    env.look();
+    await until(() => env.now().attempts === 6);
+    env.world.refusal = undefined;
+    await env.reaches("running");
+    expect(env.now().attempts).toBe(0);
+  });
+
+  test("does not take the reason away for which it is to stop", async () => {
+    const env = life({ status: "stopping", desired: "stopped", statusMessage: "Stopped after 2 hours" });
+    env.sees({ phase: "running", generation: 1, startedAtMs: 1 });
+    env.world.stop = async () => {
+      throw new RuntimeUnreachable("a webhook fails");
+    };
+    env.look();
+    await until(() => env.now().attempts === 2);
+    env.sees({ phase: "stopped" });
+    await env.reaches("stopped");
+    expect(env.now().statusMessage).toBe("Stopped after 2 hours");
   });
 });
 
