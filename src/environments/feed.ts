@@ -1,5 +1,5 @@
 import type { EnvironmentStatus } from "../db/schema.ts";
-import type { Environment } from "./rows.ts";
+import { type Environment, messageOf } from "./rows.ts";
 
 /** One change of what an environment's owner sees of its life; published after the write is committed. */
 export interface StatusChange {
@@ -27,7 +27,7 @@ export function changeOf(before: Environment, after: Environment, now: number): 
     status: after.status,
     previous: before.status,
     lastedMs: Math.max(0, now - before.statusSince),
-    message: after.statusMessage,
+    message: messageOf(after),
     progress: after.progress,
     installationCompleted: after.installationCompleted,
     atMs: now,

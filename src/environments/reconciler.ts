@@ -213,11 +213,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   function reachable(row: Environment): Environment | undefined {
     if (row.unreachableSince === null) return row;
     const pausedMs = now() - row.unreachableSince;
-    return save(row, {
+    const back = save(row, {
       unreachableSince: null,
-      statusMessage: null,
       deadlineAt: row.deadlineAt === null ? null : row.deadlineAt + pausedMs,
     });
+    if (back) announce(row, back);
+    return back;
   }
 
   function unreachable(id: string, error: RuntimeUnreachable): void {
@@ -229,8 +230,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         cluster_id: row.clusterId,
         reason: error.message,
       });
-      const message = "The cluster can't be reached; the environment goes on when it is back";
-      const since = { unreachableSince: now(), statusMessage: row.status === "terminated" ? null : message };
+      const since = { unreachableSince: now() };
       db.update(environments).set(since).where(eq(environments.id, id)).run();
       announce(row, { ...row, ...since });
     }

@@ -21,6 +21,7 @@ const SHOWN = {
   variables: environments.variables,
   status: environments.status,
   statusMessage: environments.statusMessage,
+  unreachableSince: environments.unreachableSince,
   progress: environments.progress,
   installationCompleted: environments.installationCompleted,
   restartRequired: environments.restartRequired,
@@ -42,6 +43,17 @@ export interface EnvironmentPage {
 
 export function refOf(row: Environment): EnvironmentRef {
   return { environmentId: row.id, userId: row.userId };
+}
+
+/** Why it is as it is, in words: during an outage that, but for what is over, whose reason is its own. */
+export function messageOf({
+  status,
+  statusMessage,
+  unreachableSince,
+}: Pick<Environment, "status" | "statusMessage" | "unreachableSince">): string | null {
+  const over = status === "stopped" || status === "error" || status === "terminated";
+  if (over || unreachableSince === null) return statusMessage;
+  return "The cluster can't be reached; the environment goes on when it is back";
 }
 
 export type EnvironmentRows = ReturnType<typeof environmentRows>;

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { ENVIRONMENT_STATUSES } from "../db/schema.ts";
 import { ResourcesBody, Variables } from "../templates/schemas.ts";
-import type { ShownEnvironment } from "./rows.ts";
+import { messageOf, type ShownEnvironment } from "./rows.ts";
 
 const NAME = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 
@@ -123,7 +123,7 @@ export function environmentObject(row: ShownEnvironment): z.infer<typeof Environ
     template_name: row.templateDisplayName,
     cluster_id: row.clusterId,
     status: row.status,
-    status_message: row.statusMessage,
+    status_message: messageOf(row),
     progress: row.progress,
     docker_image: row.dockerImage,
     port: row.port,

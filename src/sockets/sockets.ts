@@ -2,7 +2,7 @@ import type { Guard } from "../auth/guard.ts";
 import type { Config } from "../config.ts";
 import type { EnvironmentStatus } from "../db/schema.ts";
 import type { Environments } from "../environments/environments.ts";
-import { refOf } from "../environments/rows.ts";
+import { messageOf, refOf } from "../environments/rows.ts";
 import { notFound } from "../errors.ts";
 import type { Router } from "../http/router.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -118,15 +118,8 @@ function accessTo({ rows, feed }: Environments): EnvironmentAccess {
     find(actor, id) {
       const row = rows.owned(id, actor.userId);
       if (!row) return undefined;
-      const {
-        name,
-        templateName: template,
-        status,
-        statusMessage: message,
-        progress,
-        installationCompleted,
-      } = row;
-      return { id, name, template, status, message, progress, installationCompleted };
+      const { name, templateName: template, status, progress, installationCompleted } = row;
+      return { id, name, template, status, message: messageOf(row), progress, installationCompleted };
     },
     watch: (id, changed) => feed.watch(id, changed),
   };

@@ -8,7 +8,7 @@ import {
   type Reconciler,
   type ReconcilerOptions,
 } from "../../src/environments/reconciler.ts";
-import { environmentRows } from "../../src/environments/rows.ts";
+import { environmentRows, messageOf } from "../../src/environments/rows.ts";
 import { applyVerb } from "../../src/environments/verbs.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import {
@@ -336,7 +336,7 @@ describe("a cluster that can't be reached", () => {
       env.look();
       return env.now().unreachableSince !== null;
     });
-    expect(env.now().statusMessage).toStartWith("The cluster can't be reached");
+    expect(messageOf(env.now())).toStartWith("The cluster can't be reached");
     env.clock.at += 10 * DEADLINES.provisioningMs;
     await until(() => {
       env.look();
@@ -346,12 +346,32 @@ describe("a cluster that can't be reached", () => {
     env.world.reachable = true;
     await until(() => {
       env.look();
-      return env.now().statusMessage === "Waiting";
+      return env.now().unreachableSince === null;
     });
+    expect(messageOf(env.now())).toBe("Waiting");
     expect(env.now().status).toBe("provisioning");
     env.clock.at += DEADLINES.provisioningMs;
     await env.reaches("error");
   });
+
+  test.each([
+    ["running", null, ["The cluster can't be reached; the environment goes on when it is back", null]],
+    ["error", "image nosuch:1 cannot be pulled", Array(2).fill("image nosuch:1 cannot be pulled")],
+  ] as const)(
+    "takes from %s no reason, and who watches hears of its beginning and end",
+    async (status, reason, told) => {
+      const env = life({ status, statusMessage: reason, deadlineAt: null });
+      env.sees({ phase: "running", generation: 1, startedAtMs: 1 });
+      env.world.reachable = false;
+      env.look();
+      await until(() => env.now().unreachableSince !== null);
+      env.world.reachable = true;
+      env.look();
+      await until(() => env.now().unreachableSince === null);
+      expect(env.now().statusMessage).toBe(reason);
+      expect(env.changes.map(({ message }) => message)).toEqual([...told]);
+    },
+  );
 
   test("leaves a verb that comes while it answers again its own deadline and reason", async () => {
     const env = life({ status: "running", deadlineAt: null, unreachableSince: 500_000 });
