@@ -91,7 +91,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     feed,
     log,
     now,
-    logSystem: (row, note) => logStore.appendSystem(row.id, { generation: row.generation, ...note }),
+    logSystem: (tx, row, note) => logStore.appendSystem(row.id, { generation: row.generation, ...note }, tx),
     collectLogs: (row) => collector.start({ ...refOf(row), clusterId: row.clusterId }),
     tornDown(row) {
       void collector.stop(row.id);
@@ -104,10 +104,10 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     feed.publish(changeOf(before, after, now()));
   }
 
-  /** After the commit: whoever watches is told, and the reconciler looks. */
+  /** After the commit: the reconciler looks, and whoever watches is told. */
   function follow(before: Environment, after: Environment): void {
-    announce(before, after);
     reconciler.wake(after.id);
+    announce(before, after);
   }
 
   /** A verb of DevPocket's own. The row may have moved on since it was read: then there is nothing to do. */
@@ -115,11 +115,11 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     const changed = inTransaction(db, (tx) => {
       const current = rows.byId(row.id);
       if (current?.generation !== row.generation || current.status !== row.status) return null;
-      return applyVerb(tx, current, verb, { actor: SYSTEM_ACTOR, reason, deadlines, now: now() });
+      const changed = applyVerb(tx, current, verb, { actor: SYSTEM_ACTOR, reason, deadlines, now: now() });
+      logStore.appendSystem(row.id, { generation: changed.generation, message: reason }, tx);
+      return changed;
     });
-    if (!changed) return;
-    logStore.appendSystem(row.id, { generation: changed.generation, message: reason });
-    follow(row, changed);
+    if (changed) follow(row, changed);
   }
 
   const idle = createIdleWatch({
@@ -155,7 +155,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
       place: options.place,
       mailConfigured: mailer.isConfigured,
       wake: (id) => reconciler.wake(id),
-      announce,
+      follow,
       stopping,
       now,
     }),

@@ -1,5 +1,5 @@
 import { and, eq } from "drizzle-orm";
-import type { Db } from "../db/open.ts";
+import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
 import { environments } from "../db/schema.ts";
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import { every } from "../lib/every.ts";
@@ -27,8 +27,8 @@ export interface ReconcilerOptions {
   feed: StatusFeed;
   log: Logger;
   now(): number;
-  /** A line of DevPocket's own in the environment's log. */
-  logSystem(row: Environment, note: SystemNote): void;
+  /** A line of DevPocket's own in the environment's log, in the transaction that writes what it tells of. */
+  logSystem(tx: Tx, row: Environment, note: SystemNote): void;
   /** Containers of this generation were seen: their log is to be collected. Called at every look. */
   collectLogs(row: Environment): void;
   /** Nothing is left of a terminated environment. */
@@ -159,32 +159,21 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (same && to.message === row.statusMessage && progress === row.progress) return row;
     const at = now();
     const allowed = deadlineMs(to.status, deadlines);
-    const changed = save(row, {
-      status: to.status,
-      statusMessage: to.message,
-      progress,
-      ...(same ? {} : { statusSince: at, deadlineAt: allowed === null ? null : at + allowed }),
-      ...outcome(step),
-      updatedAt: at,
+    const changed = inTransaction(db, (tx) => {
+      const after = save(tx, row, {
+        status: to.status,
+        statusMessage: to.message,
+        progress,
+        ...(same ? {} : { statusSince: at, deadlineAt: allowed === null ? null : at + allowed }),
+        ...outcome(step),
+        updatedAt: at,
+      });
+      const note = after && !same && noteOf(after);
+      if (note) options.logSystem(tx, after, note);
+      return after;
     });
     if (changed) announce(row, changed);
     return changed;
-  }
-
-  /** Writes to the row as it was read; undefined when a verb or another write came first. */
-  function save(row: Environment, values: Partial<Environment>): Environment | undefined {
-    return db
-      .update(environments)
-      .set(values)
-      .where(
-        and(
-          eq(environments.id, row.id),
-          eq(environments.status, row.status),
-          eq(environments.generation, row.generation),
-        ),
-      )
-      .returning()
-      .get();
   }
 
   function finish(row: Environment): Environment {
@@ -203,8 +192,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         to: after.status,
         ...(after.statusMessage ? { reason: after.statusMessage } : {}),
       });
-      const note = noteOf(after);
-      if (note) options.logSystem(after, note);
     }
     feed.publish(changeOf(before, after, now()));
   }
@@ -213,7 +200,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   function reachable(row: Environment): Environment | undefined {
     if (row.unreachableSince === null) return row;
     const pausedMs = now() - row.unreachableSince;
-    const back = save(row, {
+    const back = save(db, row, {
       unreachableSince: null,
       deadlineAt: row.deadlineAt === null ? null : row.deadlineAt + pausedMs,
     });
@@ -339,4 +326,20 @@ function outcome(step: Step): Partial<Environment> {
     case "terminated":
       return { startedAt: null };
   }
+}
+
+/** Writes to the row as it was read; undefined when a verb or another write came first. */
+function save(db: DbOrTx, row: Environment, values: Partial<Environment>): Environment | undefined {
+  return db
+    .update(environments)
+    .set(values)
+    .where(
+      and(
+        eq(environments.id, row.id),
+        eq(environments.status, row.status),
+        eq(environments.generation, row.generation),
+      ),
+    )
+    .returning()
+    .get();
 }

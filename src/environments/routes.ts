@@ -38,9 +38,10 @@ export interface EnvironmentRoutesOptions {
   place: Place;
   /** Creating demands a verified address. */
   mailConfigured: boolean;
+  /** There is a new environment to be looked at. */
   wake(environmentId: string): void;
-  /** A verb has been written: whoever watches is told. */
-  announce(before: Environment, after: Environment): void;
+  /** A verb has been written: the reconciler looks, and whoever watches is told. */
+  follow(before: Environment, after: Environment): void;
   /** Aborts when the server stops. */
   stopping: AbortSignal;
   now(): number;
@@ -95,8 +96,7 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
         after: applyVerb(tx, row, verb, { actor: auditActor(c), deadlines, now: now() }),
       };
     });
-    options.announce(before, after);
-    options.wake(id);
+    options.follow(before, after);
     return after;
   }
 

@@ -4,6 +4,7 @@ import { inTransaction } from "../../src/db/open.ts";
 import { createEnvironments } from "../../src/environments/environments.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createLogStore } from "../../src/logs/store.ts";
+import { RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
 import { until } from "../until.ts";
 import { DEADLINES, environment, owner } from "./setup.ts";
@@ -18,35 +19,61 @@ function unused(): never {
   throw new Error("not expected to be called");
 }
 
-test("what follows an account's deletion may fail: it is told, and nothing of the deletion is lost", async () => {
+/** The room, on a database whose one environment runs and whose cluster is away. */
+function room({ idleMs = null, onTornDown = () => {} }: { idleMs?: number | null; onTornDown?(): void }) {
   const { db } = database;
   const logged: string[] = [];
-  const now = () => 1;
-  const { rows, ofUser } = createEnvironments({
+  const userId = owner(db);
+  const logStore = createLogStore(db);
+  const environments = createEnvironments({
     db,
     config: {
       deadlines: DEADLINES,
-      idleStopMs: { free: null, starter: null, pro: null },
+      idleStopMs: { free: idleMs, starter: null, pro: null },
       deleteStoppedAfterMs: null,
     },
     log: createLogger({ format: "text", level: "error", write: (line) => void logged.push(line) }),
-    now,
-    logStore: createLogStore(db, now),
-    runtimeOf: unused,
+    now: Date.now,
+    logStore,
+    runtimeOf() {
+      throw new RuntimeUnreachable("not here");
+    },
     runtimes: () => new Map(),
     findTemplate: unused,
     place: unused,
     requireActor: unused,
     mailer: { isConfigured: false, enqueue: unused },
+    onTornDown,
+    stopping: new AbortController().signal,
+  });
+  const { id } = environment(db, userId, { statusSince: Date.now() });
+  return { environments, logStore, logged, userId, id, row: () => environments.rows.byId(id) };
+}
+
+test("what follows an account's deletion may fail: it is told, and nothing of the deletion is lost", async () => {
+  const { environments, logged, userId, row } = room({
     onTornDown() {
       throw new Error("the disk is full");
     },
-    stopping: new AbortController().signal,
   });
-  const userId = owner(db);
-  const { id } = environment(db, userId);
-  inTransaction(db, (tx) => ofUser(tx, userId, "delete", SYSTEM_ACTOR));
+  inTransaction(database.db, (tx) => environments.ofUser(tx, userId, "delete", SYSTEM_ACTOR));
   await until(() => logged.length > 0);
   expect(logged).toEqual([expect.stringContaining("the disk is full")]);
-  expect(rows.byId(id)).toMatchObject({ status: "terminated", tornDownAt: null });
+  expect(row()).toMatchObject({ status: "terminated", tornDownAt: null });
+});
+
+test("what stops an environment that nobody uses writes stop and reason together or not at all", async () => {
+  const { environments, logStore, logged, id, row } = room({ idleMs: 200 });
+  database.sqlite.run(
+    `CREATE TRIGGER full BEFORE UPDATE ON log_chunks WHEN instr(new.lines, 'Stopped after')
+     BEGIN SELECT RAISE(ABORT, 'the disk is full'); END`,
+  );
+  environments.start();
+  await until(() => logged.some((line) => line.includes("the disk is full")));
+  expect(row()).toMatchObject({ status: "running", generation: 1 });
+  database.sqlite.run("DROP TRIGGER full");
+  await until(() => row()?.status === "stopping");
+  const { lines } = logStore.readLast(id, 1);
+  expect(lines).toMatchObject([{ message: "Stopped after 1 second without activity", generation: 2 }]);
+  await environments.stop();
 });

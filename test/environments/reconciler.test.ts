@@ -99,6 +99,8 @@ function life(values: Parameters<typeof environment>[2] = {}) {
   const feed = new StatusFeed();
   const changes: StatusChange[] = [];
   const notes: string[] = [];
+  /** Notes that can't be written the next time. */
+  const unloggable = new Set<string>();
   const logged: string[] = [];
   feed.watchAll((change) => changes.push(change));
   const options: ReconcilerOptions = {
@@ -109,7 +111,10 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     feed,
     log: createLogger({ format: "text", level: "error", write: (line) => logged.push(line) }),
     now: () => clock.at,
-    logSystem: (_row, { message }) => notes.push(message),
+    logSystem(_tx, _row, { message }) {
+      if (unloggable.delete(message)) throw new Error("the disk is full");
+      notes.push(message);
+    },
     collectLogs: () => {},
     tornDown: () => notes.push("torn down"),
   };
@@ -134,6 +139,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     clock,
     changes,
     notes,
+    unloggable,
     logged,
     row,
     now,
@@ -183,6 +189,17 @@ describe("an environment that is wanted running", () => {
     expect(env.now().status).toBe("creating");
     database.sqlite.run("PRAGMA query_only = OFF");
     await until(() => env.now().status === "provisioning");
+  });
+
+  test("enters a status together with what its log says of it, and who watches hears of both", async () => {
+    const env = life();
+    env.unloggable.add("The environment runs");
+    await env.reaches("provisioning");
+    await until(() => env.now().attempts === 1);
+    expect(env.now().status).toBe("provisioning");
+    await env.reaches("running");
+    expect(env.notes).toEqual(["Starting Shell", "The environment runs"]);
+    expect(env.changes.map(({ status }) => status)).toEqual(["provisioning", "running"]);
   });
 
   test("shows each step of its installation, and progress that never runs backwards", async () => {
