@@ -1,10 +1,9 @@
-import { and, eq, ne, sql } from "drizzle-orm";
+import { and, eq, isNull, ne, sql } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
 import type { Place } from "../clusters/placement.ts";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
-import { environments, type Resources } from "../db/schema.ts";
+import { environments, type Plan, type Resources, type Role, users } from "../db/schema.ts";
 import { AppError, invalidField } from "../errors.ts";
-import type { Actor } from "../http/context.ts";
 import { newId } from "../lib/ids.ts";
 import type { ResourceLimits } from "../runtime/runtime.ts";
 import { countUse, type Template } from "../templates/templates.ts";
@@ -24,32 +23,38 @@ export interface CreateRequest {
 
 export interface CreateContext {
   db: Db;
-  actor: Actor;
+  userId: string;
   auditActor: AuditActor;
   template: Template;
   place: Place;
+  /** The owner's address must be verified. */
+  mailConfigured: boolean;
   deadlines: Deadlines;
   now: number;
 }
 
 /**
- * Takes a new environment into the books: quota, name and cluster are checked and taken in one transaction.
+ * Takes a new environment into the books: owner, quota, name and cluster are checked and taken in one
+ * transaction.
  *
- * @throws AppError forbidden `plan_limit`, conflict (name in use), validation (over a ceiling), and those of `place`
+ * @throws AppError forbidden `plan_limit` or `email_unverified`, conflict (name in use), validation (over a
+ * ceiling), and those of `currentOwner` and `place`
  */
 export function createEnvironment(context: CreateContext, request: CreateRequest): Environment {
-  const { db, actor, template, now } = context;
+  const { db, userId, template, now } = context;
   const resources = { ...template.defaultResources, ...request.resources };
-  const limits = checkResources(resources, actor);
   return inTransaction(db, (tx) => {
-    checkQuota(tx, actor);
-    checkName(tx, actor.userId, request.name);
+    const owner = currentOwner(tx, userId);
+    if (context.mailConfigured) checkVerified(owner);
+    const limits = checkResources(resources, owner);
+    checkQuota(tx, owner);
+    checkName(tx, userId, request.name);
     const placement = context.place(tx, limits, request.cluster);
     const row = tx
       .insert(environments)
       .values({
         id: newId(now),
-        userId: actor.userId,
+        userId,
         clusterId: placement.clusterId,
         templateId: template.id,
         name: request.name,
@@ -85,13 +90,43 @@ export function createEnvironment(context: CreateContext, request: CreateRequest
   });
 }
 
-function checkQuota(tx: Tx, actor: Actor): void {
-  const limits = planLimits(actor);
+interface Owner {
+  id: string;
+  plan: Plan;
+  role: Role;
+  isVerified: boolean;
+}
+
+/**
+ * Whoever environments are made for, as they are now and not when the request began.
+ *
+ * @throws AppError unauthenticated when the account is not active any more
+ */
+export function currentOwner(tx: Tx, userId: string): Owner {
+  const owner = tx
+    .select({ id: users.id, plan: users.plan, role: users.role, isVerified: users.isVerified })
+    .from(users)
+    .where(and(eq(users.id, userId), eq(users.isActive, true), isNull(users.deletedAt)))
+    .get();
+  if (!owner) throw new AppError("unauthenticated", "Not authenticated");
+  return owner;
+}
+
+function checkVerified({ isVerified }: Owner): void {
+  if (isVerified) return;
+  const message = "Verify your email address before you create an environment";
+  throw new AppError("forbidden", message, {
+    fields: [{ field: "email", message, code: "email_unverified" }],
+  });
+}
+
+function checkQuota(tx: Tx, owner: Owner): void {
+  const limits = planLimits(owner);
   if (!limits) return;
-  const living = and(eq(environments.userId, actor.userId), ne(environments.status, "terminated"));
+  const living = and(eq(environments.userId, owner.id), ne(environments.status, "terminated"));
   const used = tx.select({ n: sql<number>`count(*)` }).from(environments).where(living).get()?.n ?? 0;
   if (used < limits.environments) return;
-  const message = `The ${actor.plan} plan allows ${limits.environments} environment${limits.environments === 1 ? "" : "s"}; you have ${used}`;
+  const message = `The ${owner.plan} plan allows ${limits.environments} environment${limits.environments === 1 ? "" : "s"}; you have ${used}`;
   throw new AppError("forbidden", message, {
     fields: [{ field: "subscription_plan", message, code: "plan_limit" }],
   });
@@ -114,15 +149,6 @@ export function checkName(tx: Tx, userId: string, name: string, exceptId = ""): 
   if (!taken) return;
   const message = `You already have an environment named "${name}"`;
   throw new AppError("conflict", message, { fields: [{ field: "name", message, code: "duplicate" }] });
-}
-
-/** @throws AppError forbidden `email_unverified` where mail is configured and the address is not verified */
-export function checkVerified(actor: Actor, mailConfigured: boolean): void {
-  if (!mailConfigured || actor.isVerified) return;
-  const message = "Verify your email address before you create an environment";
-  throw new AppError("forbidden", message, {
-    fields: [{ field: "email", message, code: "email_unverified" }],
-  });
 }
 
 /** @throws AppError validation when the storage asked for is less than there is: volumes don't shrink */

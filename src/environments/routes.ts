@@ -10,7 +10,7 @@ import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
 import { PreferenceHeaders, preferredWaitSeconds, waitApplied } from "../http/prefer.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import type { FindTemplate } from "../templates/templates.ts";
-import { checkVerified, createEnvironment } from "./create.ts";
+import { createEnvironment } from "./create.ts";
 import type { StatusFeed } from "./feed.ts";
 import type { Deadlines, Verb } from "./lifecycle.ts";
 import { type Environment, type EnvironmentPage, type EnvironmentRows, filterEnvironments } from "./rows.ts";
@@ -125,16 +125,16 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
     async (c) => {
       const body = c.req.valid("json");
       const actor = c.get("actor");
-      checkVerified(actor, options.mailConfigured);
       const template = options.findTemplate(body.template ?? body.template_id ?? "", actor.role);
       if (!template) throw new AppError("invalid", "Template not found");
       const row = createEnvironment(
         {
           db,
-          actor,
+          userId: actor.userId,
           auditActor: auditActor(c),
           template,
           place: options.place,
+          mailConfigured: options.mailConfigured,
           deadlines,
           now: now(),
         },
@@ -235,7 +235,7 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
     (c) => {
       const body = c.req.valid("json");
       const row = updateEnvironment(
-        { db, rows, actor: c.get("actor"), auditActor: auditActor(c), now: now() },
+        { db, rows, userId: c.get("actor").userId, auditActor: auditActor(c), now: now() },
         c.req.valid("param").environment_id,
         {
           ...(body.name != null ? { name: body.name } : {}),

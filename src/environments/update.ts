@@ -3,8 +3,7 @@ import { type AuditActor, audit } from "../audit/audit.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import { environments, type Resources } from "../db/schema.ts";
 import { invalidState, notFound } from "../errors.ts";
-import type { Actor } from "../http/context.ts";
-import { checkGrowth, checkName } from "./create.ts";
+import { checkGrowth, checkName, currentOwner } from "./create.ts";
 import { checkResources, parseLimits } from "./plans.ts";
 import type { Environment, EnvironmentRows } from "./rows.ts";
 
@@ -19,7 +18,7 @@ export interface UpdateRequest {
 interface UpdateContext {
   db: Db;
   rows: EnvironmentRows;
-  actor: Actor;
+  userId: string;
   auditActor: AuditActor;
   now: number;
 }
@@ -29,17 +28,18 @@ interface UpdateContext {
  * are never killed by an edit.
  */
 export function updateEnvironment(context: UpdateContext, id: string, request: UpdateRequest): Environment {
-  const { db, rows, actor, now } = context;
+  const { db, rows, userId, now } = context;
   return inTransaction(db, (tx) => {
-    const row = rows.owned(id, actor.userId);
+    const owner = currentOwner(tx, userId);
+    const row = rows.owned(id, userId);
     if (!row) throw notFound("Environment");
     if (row.status === "terminated") {
       throw invalidState("Cannot update environment in current state", "Environment must not be terminated");
     }
-    if (request.name !== undefined) checkName(tx, actor.userId, request.name, row.id);
+    if (request.name !== undefined) checkName(tx, userId, request.name, row.id);
     const resources = { ...row.resources, ...request.resources };
     if (request.resources) {
-      checkGrowth(parseLimits(row.resources), checkResources(resources, actor), row.resources.storage);
+      checkGrowth(parseLimits(row.resources), checkResources(resources, owner), row.resources.storage);
     }
     const variables = request.variables ?? row.variables;
     const needsContainers =
