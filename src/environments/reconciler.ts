@@ -10,7 +10,7 @@ import { changeOf, type StatusFeed } from "./feed.ts";
 import { type Deadlines, deadlineMs, endedBy, nextStep, type Situation, type Step } from "./lifecycle.ts";
 import { type Environment, type EnvironmentRows, refOf } from "./rows.ts";
 
-/** Different environments that are worked on at a time. */
+/** Different environments of one cluster that are worked on at a time. */
 const CONCURRENCY = 16;
 /** Everything unfinished or running is looked at this often, whatever the watches have lost. */
 const RESYNC_MS = 60_000;
@@ -61,13 +61,27 @@ export interface Reconciler {
  */
 export function createReconciler(options: ReconcilerOptions): Reconciler {
   const { db, rows, deadlines, feed, log, now } = options;
-  const queue = new WorkQueue(look, { concurrency: CONCURRENCY });
+  /** One for each cluster: where one hangs, the others' environments don't wait for it. */
+  const queues = new Map<string, WorkQueue>();
   const stopped = new AbortController();
   let resync: Timer | undefined;
   /** Before it, runtimes may not be there yet; the start looks at everything anyway. */
   let started = false;
 
-  async function look(id: string): Promise<void> {
+  function queueOf(clusterId: string): WorkQueue {
+    const known = queues.get(clusterId);
+    if (known) return known;
+    const queue = new WorkQueue((id) => look(id, queue), { concurrency: CONCURRENCY });
+    queues.set(clusterId, queue);
+    return queue;
+  }
+
+  function wake(id: string): void {
+    const clusterId = stopped.signal.aborted ? undefined : rows.clusterOf(id);
+    if (clusterId !== undefined) queueOf(clusterId).add(id);
+  }
+
+  async function look(id: string, queue: WorkQueue): Promise<void> {
     try {
       await lookOnce(id);
     } catch (error) {
@@ -83,7 +97,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       const seen = await observe(row);
       if (!seen) return;
       const current = reachable(row);
-      if (!current) return queue.add(id);
+      if (!current) return wake(id);
       await takeStep(seen.runtime, current, seen.observed);
     } catch (error) {
       retry(id, error);
@@ -109,11 +123,11 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const step = nextStep(situation(row), observed, now(), deadlines);
     if ("generation" in observed && observed.generation === row.generation) options.collectLogs(row);
     const current = write(row, step);
-    if (!current) return queue.add(row.id);
+    if (!current) return wake(row.id);
     if (step.act) await act(runtime, current, step.act);
     if (current.attempts > 0)
       db.update(environments).set({ attempts: 0 }).where(eq(environments.id, row.id)).run();
-    if (step.lookAgainMs !== undefined) queue.addAfter(row.id, step.lookAgainMs);
+    if (step.lookAgainMs !== undefined) queueOf(row.clusterId).addAfter(row.id, step.lookAgainMs);
   }
 
   async function act(runtime: Runtime, row: Environment, what: "ensure" | "stop" | "remove"): Promise<void> {
@@ -234,13 +248,13 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   function countAttempt(row: Environment): void {
     const attempts = row.attempts + 1;
     db.update(environments).set({ attempts }).where(eq(environments.id, row.id)).run();
-    queue.addAfter(row.id, backoffMs(RETRY, attempts));
+    queueOf(row.clusterId).addAfter(row.id, backoffMs(RETRY, attempts));
   }
 
   async function listen(runtime: Runtime): Promise<void> {
     for (let attempt = 1; !stopped.signal.aborted; attempt++) {
       try {
-        for await (const ref of runtime.changes(stopped.signal)) queue.add(ref.environmentId);
+        for await (const ref of runtime.changes(stopped.signal)) wake(ref.environmentId);
         return;
       } catch (error) {
         log.warn("watch ended, starting again", { error });
@@ -250,12 +264,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   }
 
   function lookAtAll(): void {
-    for (const id of rows.unfinished()) queue.add(id);
+    for (const id of rows.unfinished()) wake(id);
   }
 
   return {
     wake(id) {
-      if (started) queue.add(id);
+      if (started) wake(id);
     },
     start() {
       started = true;
@@ -264,12 +278,13 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     },
     follow: (runtime) => void listen(runtime),
     get depth() {
-      return queue.depth;
+      return [...queues.values()].reduce((sum, queue) => sum + queue.depth, 0);
     },
     async stop(limitMs) {
       clearInterval(resync);
       stopped.abort();
-      const left = await queue.stop(limitMs);
+      const lefts = await Promise.all([...queues.values()].map((queue) => queue.stop(limitMs)));
+      const left = lefts.reduce((sum, count) => sum + count, 0);
       if (left > 0) log.warn("steps still running at stop", { count: left });
     },
   };

@@ -67,6 +67,13 @@ export function environmentRows(db: Db) {
       .where(eq(environments.id, sql.placeholder("id")))
       .prepare(),
   );
+  const clusterOf = lazily(() =>
+    db
+      .select({ clusterId: environments.clusterId })
+      .from(environments)
+      .where(eq(environments.id, sql.placeholder("id")))
+      .prepare(),
+  );
   const owned = lazily(() =>
     db
       .select()
@@ -153,6 +160,7 @@ export function environmentRows(db: Db) {
 
   return {
     byId: (id: string): Environment | undefined => byId().get({ id }),
+    clusterOf: (id: string): string | undefined => clusterOf().get({ id })?.clusterId,
     owned: (id: string, userId: string): Environment | undefined => owned().get({ id, userId }),
     /** The default list: everything that is not terminated, newest first. */
     living(userId: string, page: { limit: number; offset: number }): EnvironmentPage {

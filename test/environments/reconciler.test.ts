@@ -406,6 +406,22 @@ describe("a cluster that can't be reached", () => {
     await env.reaches("error");
   });
 
+  test("keeps nothing of another cluster waiting, however much lives on it", async () => {
+    const env = life();
+    const hanging = new World();
+    const answer = Promise.withResolvers<void>();
+    hanging.held = answer.promise;
+    env.options.runtimeOf = (clusterId) => (clusterId === env.row.clusterId ? env.world : hanging);
+    for (let n = 0; n < 50; n++) {
+      const { id } = environment(database.db, env.row.userId, { clusterId: "hanging" });
+      reconciler.wake(id);
+    }
+    await env.reaches("running");
+    expect(hanging.looks).toBe(16);
+    expect(reconciler.depth).toBeGreaterThanOrEqual(50);
+    answer.resolve();
+  });
+
   test("does not keep an environment from being deleted, nor the teardown from going on afterwards", async () => {
     const env = life();
     await env.reaches("running");
