@@ -17,6 +17,7 @@ import { metricsRoutes, serveMetrics } from "./http/metrics.ts";
 import { type OpenApiDocument, openApiDocument } from "./http/openapi.ts";
 import type { Router } from "./http/router.ts";
 import type { Logger } from "./lib/logger.ts";
+import { endsWithin } from "./lib/within.ts";
 import { createLogStore } from "./logs/store.ts";
 import { createMailer } from "./mail/mailer.ts";
 import { createMetrics } from "./metrics.ts";
@@ -30,6 +31,10 @@ import { removeDeletedUsers } from "./users/deletion.ts";
 import { createHousekeeping } from "./users/housekeeping.ts";
 import { createUserRoutes } from "./users/routes.ts";
 import { VERSION } from "./version.ts";
+
+/** How long answers, and then the runtimes' connections, may take to end when the server stops. */
+const STOP_ANSWERS_MS = 5000;
+const STOP_RUNTIMES_MS = 5000;
 
 /** Longer than this is worth a line in the log. */
 const SLOW_STOP_MS = 8000;
@@ -205,8 +210,11 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
       await environments.stop();
       await mailer.stop();
       sockets.stop();
-      await answered;
-      await fleet.close();
+      if (server && answered && !(await endsWithin(STOP_ANSWERS_MS, answered))) {
+        log.warn("requests still open at stop", { count: server.pendingRequests });
+        await server.stop(true);
+      }
+      if (!(await endsWithin(STOP_RUNTIMES_MS, fleet.close()))) log.warn("runtimes still open at stop");
       metrics?.stop();
       await metricsServer?.stop(true);
       data.close();

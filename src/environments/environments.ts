@@ -7,6 +7,7 @@ import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import type { HttpEnv } from "../http/context.ts";
 import type { Router } from "../http/router.ts";
 import type { Logger } from "../lib/logger.ts";
+import { endsWithin } from "../lib/within.ts";
 import { createLogCollector } from "../logs/collect.ts";
 import type { LogStore } from "../logs/store.ts";
 import type { Mailer } from "../mail/mailer.ts";
@@ -27,8 +28,9 @@ import { createSweep } from "./sweep.ts";
 import { createUsageMeter } from "./usage.ts";
 import { applyVerb } from "./verbs.ts";
 
-/** How long running steps may take to end when the server stops. */
+/** How long running steps, and then logs that are being read, may take to end when the server stops. */
 const STOP_STEPS_MS = 5000;
+const STOP_LOGS_MS = 2000;
 
 export interface EnvironmentsOptions {
   db: Db;
@@ -216,7 +218,8 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
       retention.stop();
       sweep.stop();
       await reconciler.stop(STOP_STEPS_MS);
-      await collector.close();
+      if (!(await endsWithin(STOP_LOGS_MS, collector.close())))
+        log.warn("logs still being read at stop", { count: collector.active });
       activity.flush();
     },
   };

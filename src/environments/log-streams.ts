@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { endsWithin } from "../lib/within.ts";
 import type { StoredLine } from "../logs/chunk.ts";
 
 /** An idle stream says so this often: proxies cut what is silent, commonly after a minute. */
@@ -68,8 +69,8 @@ export function eventStream(
       return "retry: 1000\n\n";
     }
     next ??= batches.next();
-    const result = await withTimeout(next, heartbeatMs);
-    if (result === "timeout") return ":\n\n";
+    if (!(await endsWithin(heartbeatMs, next))) return ":\n\n";
+    const result = await next;
     next = undefined;
     if (result.done) return undefined;
     return result.value.map((line) => `event: log\nid: ${line.seq}\ndata: ${render(line)}\n\n`).join("");
@@ -91,16 +92,4 @@ export function eventStream(
     },
     { highWaterMark: 0 },
   );
-}
-
-async function withTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T | "timeout"> {
-  let timer: Timer | undefined;
-  const timeout = new Promise<"timeout">((resolve) => {
-    timer = setTimeout(() => resolve("timeout"), timeoutMs);
-  });
-  try {
-    return await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

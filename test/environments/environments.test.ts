@@ -4,10 +4,10 @@ import { inTransaction } from "../../src/db/open.ts";
 import { createEnvironments } from "../../src/environments/environments.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createLogStore } from "../../src/logs/store.ts";
-import { RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
 import { until } from "../until.ts";
 import { DEADLINES, environment, owner } from "./setup.ts";
+import { World } from "./world.ts";
 
 let database: ReturnType<typeof temporaryDatabase>;
 beforeEach(() => {
@@ -25,6 +25,8 @@ function room({ idleMs = null, onTornDown = () => {} }: { idleMs?: number | null
   const logged: string[] = [];
   const userId = owner(db);
   const logStore = createLogStore(db);
+  const world = new World();
+  world.reachable = false;
   const environments = createEnvironments({
     db,
     config: {
@@ -35,9 +37,7 @@ function room({ idleMs = null, onTornDown = () => {} }: { idleMs?: number | null
     log: createLogger({ format: "text", level: "error", write: (line) => void logged.push(line) }),
     now: Date.now,
     logStore,
-    runtimeOf() {
-      throw new RuntimeUnreachable("not here");
-    },
+    runtimeOf: () => world,
     runtimes: () => new Map(),
     findTemplate: unused,
     place: unused,
@@ -47,7 +47,7 @@ function room({ idleMs = null, onTornDown = () => {} }: { idleMs?: number | null
     stopping: new AbortController().signal,
   });
   const { id } = environment(db, userId, { statusSince: Date.now() });
-  return { environments, logStore, logged, userId, id, row: () => environments.rows.byId(id) };
+  return { environments, logStore, logged, userId, world, id, row: () => environments.rows.byId(id) };
 }
 
 test("what follows an account's deletion may fail: it is told, and nothing of the deletion is lost", async () => {
@@ -75,5 +75,19 @@ test("what stops an environment that nobody uses writes stop and reason together
   await until(() => row()?.status === "stopping");
   const { lines } = logStore.readLast(id, 1);
   expect(lines).toMatchObject([{ message: "Stopped after 1 second without activity", generation: 2 }]);
+  await environments.stop();
+});
+
+test("a log that goes on although it is to end does not keep the server from stopping", async () => {
+  const { environments, world, id } = room({});
+  const begun = Promise.withResolvers<void>();
+  world.logs = async function* () {
+    begun.resolve();
+    yield* await new Promise<never[]>(() => {});
+  };
+  world.reachable = true;
+  world.observed.set(id, { phase: "running", generation: 1, startedAtMs: 1 });
+  environments.start();
+  await begun.promise;
   await environments.stop();
 });

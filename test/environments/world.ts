@@ -1,0 +1,65 @@
+import {
+  type EnvironmentRef,
+  type EnvironmentSpec,
+  type Observed,
+  type Runtime,
+  type RuntimeRejected,
+  RuntimeUnreachable,
+} from "../../src/runtime/runtime.ts";
+
+/**
+ * A runtime whose world the test writes. What the reconciler does on real ones is tested end to end; this
+ * one can be unreachable, refuse, and hold still at any point.
+ */
+export class World implements Runtime {
+  readonly observed = new Map<string, Observed>();
+  readonly did: string[] = [];
+  /** How often it was observed. */
+  looks = 0;
+  reachable = true;
+  /** What `ensure` throws. */
+  refusal: RuntimeRejected | RuntimeUnreachable | undefined;
+  /** What `observe` waits for before it answers. */
+  held: Promise<void> | undefined;
+  /** What `ensure` brings about. */
+  next: (spec: EnvironmentSpec) => Observed = (spec) => ({
+    phase: "running",
+    generation: spec.generation,
+    startedAtMs: 1,
+  });
+
+  async observe({ environmentId }: EnvironmentRef): Promise<Observed> {
+    if (!this.reachable) throw new RuntimeUnreachable("connection refused");
+    this.looks++;
+    await this.held;
+    return this.observed.get(environmentId) ?? { phase: "absent" };
+  }
+  async ensure(spec: EnvironmentSpec): Promise<void> {
+    this.did.push(`ensure ${spec.generation}`);
+    if (this.refusal) throw this.refusal;
+    this.observed.set(spec.environmentId, this.next(spec));
+  }
+  async stop({ environmentId }: EnvironmentRef): Promise<void> {
+    this.did.push("stop");
+    this.observed.set(environmentId, { phase: "stopped" });
+  }
+  async remove({ environmentId }: EnvironmentRef): Promise<void> {
+    this.did.push("remove");
+    this.observed.set(environmentId, { phase: "absent" });
+  }
+  async *changes(): AsyncIterable<EnvironmentRef> {}
+  async openTerminal(): Promise<never> {
+    throw new RuntimeUnreachable("not here");
+  }
+  async *logs(): AsyncIterable<never> {}
+  async usage(): Promise<null> {
+    return null;
+  }
+  async capacity(): Promise<never> {
+    throw new RuntimeUnreachable("not here");
+  }
+  async list(): Promise<EnvironmentRef[]> {
+    return [];
+  }
+  async close(): Promise<void> {}
+}
