@@ -61,6 +61,7 @@ CREATE TABLE `environments` (
 	`capabilities` text NOT NULL,
 	`resources` text NOT NULL,
 	`variables` text NOT NULL,
+	`applied_resources` text,
 	`desired` text NOT NULL,
 	`generation` integer NOT NULL,
 	`status` text NOT NULL,

@@ -279,6 +279,8 @@ export const environments = sqliteTable(
     resources: text({ mode: "json" }).$type<Resources>().notNull(),
     /** The owner's; the template's lie under them. */
     variables: text({ mode: "json" }).$type<Record<string, string>>().notNull(),
+    /** What its containers were made with; `resources` from their next start on. Null: never made. */
+    appliedResources: text({ mode: "json" }).$type<Resources>(),
 
     /** What the owner wants; only verbs write it. */
     desired: text({ enum: DESIRED_STATES }).notNull(),
@@ -298,6 +300,7 @@ export const environments = sqliteTable(
     attempts: integer().notNull().default(0),
 
     installationCompleted: integer({ mode: "boolean" }).notNull().default(false),
+    /** An edit is saved that the containers were not made with. */
     restartRequired: integer({ mode: "boolean" }).notNull().default(false),
     /** When the containers that run now were started. */
     startedAt: integer(),

@@ -132,8 +132,10 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
 
   async function act(runtime: Runtime, row: Environment, what: "ensure" | "stop" | "remove"): Promise<void> {
     try {
-      if (what === "ensure") await runtime.ensure(rows.spec(row));
-      else if (what === "stop") await runtime.stop(refOf(row));
+      if (what === "ensure") {
+        await runtime.ensure(rows.spec(row));
+        keepApplied(row);
+      } else if (what === "stop") await runtime.stop(refOf(row));
       else await runtime.remove(refOf(row));
     } catch (error) {
       if (what === "ensure") explain(row, error);
@@ -150,6 +152,17 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         ? endedBy(situation(row), { kind: error.kind, message, sinceMs: row.statusSince }, now(), deadlines)
         : undefined;
     write(row, end ?? { become: { status: row.status, message, progress: row.progress } });
+  }
+
+  /** Containers are made of what `row` says; an edit that came meanwhile goes on waiting. */
+  function keepApplied(row: Environment): void {
+    const { resources, variables } = row;
+    if (!row.restartRequired && Bun.deepEquals(row.appliedResources, resources)) return;
+    inTransaction(db, (tx) => {
+      const saved = rows.byId(row.id);
+      const asApplied = saved && Bun.deepEquals([saved.resources, saved.variables], [resources, variables]);
+      save(tx, row, { appliedResources: resources, ...(asApplied ? { restartRequired: false } : {}) });
+    });
   }
 
   function situation(row: Environment): Situation {
@@ -333,8 +346,7 @@ function outcome(step: Step): Partial<Environment> {
     case "provisioning":
       return { startedAt: null };
     case "restarting":
-      // Their next containers are made with what is saved now.
-      return { startedAt: null, installationCompleted: false, restartRequired: false };
+      return { startedAt: null, installationCompleted: false };
     case "stopping":
     case "stopped":
     case "error":

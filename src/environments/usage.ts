@@ -15,7 +15,7 @@ const FRESH_MS = 2000;
 const SAMPLES_AT_A_TIME = 4;
 
 export interface Measurement {
-  /** Percent of the environment's limits; null: not known. */
+  /** Percent of the limits that its containers were made with; null: not known. */
   cpu: number | null;
   memory: number | null;
   storage: number | null;
@@ -93,7 +93,7 @@ export function createUsageMeter(options: {
 }
 
 function inPercent(row: Environment, usage: Usage | null, at: number): Measurement {
-  const limits = parseLimits(row.resources);
+  const limits = parseLimits(row.appliedResources ?? row.resources);
   const percent = (used: number | null, limit: number) =>
     used === null ? null : Math.round((used / limit) * 1000) / 10;
   const startedAt = usage?.startedAtMs ?? null;

@@ -76,7 +76,6 @@ export function applyVerb(
       attempts: 0,
       deletionNotices: 0,
       installationCompleted: VERBS[verb].desired === "running" ? false : row.installationCompleted,
-      restartRequired: VERBS[verb].desired === "running" ? false : row.restartRequired,
       updatedAt: now,
       ...(status === "terminated" ? { terminatedAt: now, startedAt: null } : {}),
     })

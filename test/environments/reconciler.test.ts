@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { SYSTEM_ACTOR } from "../../src/audit/audit.ts";
 import { inTransaction } from "../../src/db/open.ts";
+import { environments } from "../../src/db/schema.ts";
 import { type StatusChange, StatusFeed } from "../../src/environments/feed.ts";
 import type { Verb } from "../../src/environments/lifecycle.ts";
 import {
@@ -380,6 +381,43 @@ describe("a cluster that can't be reached", () => {
     });
     expect(env.world.did.at(-1)).toBe("remove");
     expect(env.notes.at(-1)).toBe("torn down");
+  });
+});
+
+describe("an edit of what containers are made with", () => {
+  const edited = { variables: { EDITED: "yes" }, restartRequired: true };
+
+  test.each([
+    ["before they are made", {}, true],
+    ["while they run", { status: "running", deadlineAt: null }, false],
+  ] as const)("%s is applied once a runtime was told of it", async (_, values, applied) => {
+    const env = life({ ...edited, ...values });
+    if (!applied) {
+      // They are started again where they are: nobody asks the runtime to.
+      env.sees({ phase: "provisioning", generation: 1, message: "Starting the container again" });
+      await env.reaches("provisioning");
+      env.sees({ phase: "running", generation: 1, startedAtMs: 2 });
+    }
+    await env.reaches("running");
+    expect(env.world.did).toEqual(applied ? ["ensure 1"] : []);
+    expect(env.now()).toMatchObject({
+      restartRequired: !applied,
+      appliedResources: applied ? env.row.resources : null,
+    });
+    env.verb("restart");
+    expect(env.now().restartRequired).toBe(!applied);
+    await env.reaches("running");
+    expect(env.now()).toMatchObject({ restartRequired: false, appliedResources: env.row.resources });
+  });
+
+  test("waits for the next start when it comes while they are being made", async () => {
+    const env = life();
+    env.world.next = ({ generation }) => {
+      database.db.update(environments).set(edited).run();
+      return { phase: "running", generation, startedAtMs: 1 };
+    };
+    await env.reaches("running");
+    expect(env.now()).toMatchObject({ restartRequired: true, appliedResources: env.row.resources });
   });
 });
 

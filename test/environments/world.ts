@@ -5,6 +5,7 @@ import {
   type Runtime,
   type RuntimeRejected,
   RuntimeUnreachable,
+  type Usage,
 } from "../../src/runtime/runtime.ts";
 
 /**
@@ -21,6 +22,7 @@ export class World implements Runtime {
   refusal: RuntimeRejected | RuntimeUnreachable | undefined;
   /** What `observe` waits for before it answers. */
   held: Promise<void> | undefined;
+  used: Usage | null = null;
   /** What `ensure` brings about. */
   next: (spec: EnvironmentSpec) => Observed = (spec) => ({
     phase: "running",
@@ -52,8 +54,8 @@ export class World implements Runtime {
     throw new RuntimeUnreachable("not here");
   }
   async *logs(): AsyncIterable<never> {}
-  async usage(): Promise<null> {
-    return null;
+  async usage(): Promise<Usage | null> {
+    return this.used;
   }
   async capacity(): Promise<never> {
     throw new RuntimeUnreachable("not here");
