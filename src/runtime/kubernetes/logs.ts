@@ -11,7 +11,7 @@ import type { Mirror } from "./mirror.ts";
 import { CONTAINER, GENERATION_ANNOTATION, startupNonce } from "./names.ts";
 import { type KubeEvent, type Pod, timeMs } from "./objects.ts";
 import { generationOfPod, hasEnded, type Sight } from "./observe.ts";
-import { openPodLog, type PodLog, type StampedLine } from "./podlog.ts";
+import { openPodLog, type PodLog, type PodLogLine } from "./podlog.ts";
 import {
   type ContainerPosition,
   formatCursor,
@@ -23,6 +23,9 @@ import {
 
 /** How long to wait for a hint before looking again without one. */
 const LOOK_AGAIN_MS = 3_000;
+
+/** Follows what there is of a line that is too long to be kept. */
+const CUT_NOTICE = "[the rest of this line is too long to be shown]";
 
 export interface LogsContext {
   client: KubeClient;
@@ -186,12 +189,13 @@ class LogReader {
     );
   }
 
-  #partsOf(reading: Reading, line: StampedLine): LogLine[] {
+  #partsOf(reading: Reading, line: PodLogLine): LogLine[] {
     const given = reading.counter.alreadyGiven(line);
     if (given === null) return [];
     const generation = generationOfPod(reading.run.pod);
     const nonce = startupNonce(this.#ref.environmentId, generation);
     const texts = cleanLine(line.text);
+    if (line.isCut) texts.push(CUT_NOTICE);
     const parts = texts.length > 0 ? texts : [""];
     const lines: LogLine[] = [];
     parts.forEach((message, index) => {

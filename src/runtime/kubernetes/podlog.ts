@@ -1,15 +1,25 @@
 import type { Connection } from "./connection.ts";
 import type { ExecTarget } from "./exec.ts";
 import { openSocket } from "./socket.ts";
+import { LineSplitter } from "./streams.ts";
 
 /** Above this many characters waiting to be taken the stream is paused. */
 const HIGH_WATER_CHARS = 512 * 1024;
+/** What a line takes beside its text. */
+const LINE_OVERHEAD_CHARS = 64;
+/** What is longer is cut, kubelet's time included. Positions count on this: it is the same at every reading. */
+const LINE_LIMIT_CHARS = 256 * 1024;
 
 /** One line as the container wrote it, with the time that kubelet noted. */
 export interface StampedLine {
   /** Nanoseconds since the epoch. */
   atNs: bigint;
   text: string;
+}
+
+export interface PodLogLine extends StampedLine {
+  /** It goes on, for longer than is kept of a line. */
+  isCut: boolean;
 }
 
 export interface PodLogOptions {
@@ -24,7 +34,7 @@ export interface PodLogOptions {
 /** A container's log, followed until the container ends. */
 export interface PodLog {
   /** The next line; undefined: none as yet. */
-  take(): StampedLine | undefined;
+  take(): PodLogLine | undefined;
   /** Whether everything has been taken and nothing will follow. */
   ended(): boolean;
   close(): void;
@@ -51,21 +61,20 @@ export async function openPodLog(
     ["binary.k8s.io"],
   );
   const decoder = new TextDecoder();
-  const lines: StampedLine[] = [];
-  let rest = "";
+  const splitter = new LineSplitter(LINE_LIMIT_CHARS);
+  const lines: PodLogLine[] = [];
+  // The line that has only begun does not count: nobody can take it, and it has a limit of its own.
   let waitingChars = 0;
   let paused = false;
   let closed = false;
 
-  const push = (line: string) => {
-    if (line === "") return;
-    lines.push(stamped(line));
-    waitingChars += line.length;
-  };
   socket.onmessage = ({ data }) => {
-    const parts = (rest + decoder.decode(data, { stream: true })).split("\n");
-    rest = parts.pop() ?? "";
-    parts.forEach(push);
+    for (const { text, isCut } of splitter.push(decoder.decode(data, { stream: true }))) {
+      if (text === "") continue;
+      const line = { ...stamped(text), isCut };
+      lines.push(line);
+      waitingChars += charsOf(line);
+    }
     if (waitingChars > HIGH_WATER_CHARS && !paused) {
       paused = true;
       socket.pause();
@@ -81,7 +90,7 @@ export async function openPodLog(
   return {
     take() {
       const line = lines.shift();
-      if (line) waitingChars -= line.text.length;
+      if (line) waitingChars -= charsOf(line);
       if (paused && waitingChars < HIGH_WATER_CHARS / 2) {
         paused = false;
         socket.resume();
@@ -95,6 +104,10 @@ export async function openPodLog(
       socket.close();
     },
   };
+}
+
+function charsOf({ text }: PodLogLine): number {
+  return text.length + LINE_OVERHEAD_CHARS;
 }
 
 const STAMP = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) /;

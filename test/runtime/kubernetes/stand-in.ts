@@ -1,0 +1,112 @@
+import type { ServerWebSocket } from "bun";
+import type { Connection } from "../../../src/runtime/kubernetes/connection.ts";
+import {
+  CONTAINER,
+  ENVIRONMENT_LABEL,
+  GENERATION_ANNOTATION,
+  USER_LABEL,
+} from "../../../src/runtime/kubernetes/names.ts";
+import type { ContainerStatus, Deployment, Pod } from "../../../src/runtime/kubernetes/objects.ts";
+import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
+import type { EnvironmentRef } from "../../../src/runtime/runtime.ts";
+
+interface Data {
+  begin(stream: Stream): void;
+  onMessage(stream: Stream, data: string | Buffer): void;
+}
+
+export type Stream = ServerWebSocket<Data>;
+
+interface Answers {
+  /** Undefined: nothing is there. */
+  request?(url: URL, method: string): Response | object | undefined;
+  /** How a stream goes on once it is open; a number refuses it with this status. */
+  stream?(url: URL): ((stream: Stream) => void) | number;
+}
+
+/** An API server that fails when it is told to, as real ones do not. */
+export class StandIn {
+  readonly #server;
+  /** Method and path of what was asked for, watches left out. */
+  readonly asked: string[] = [];
+
+  constructor({ request: answer = () => undefined, stream = () => 404 }: Answers) {
+    this.#server = Bun.serve<Data>({
+      port: 0,
+      idleTimeout: 0,
+      hostname: "127.0.0.1",
+      fetch: (request, server) => {
+        const url = new URL(request.url);
+        const isWatch = url.searchParams.has("watch");
+        if (!isWatch) this.asked.push(`${request.method} ${url.pathname}`);
+        if (request.headers.has("Upgrade")) {
+          const begin = stream(url);
+          if (typeof begin === "number") return new Response(null, { status: begin });
+          const protocol = request.headers.get("Sec-WebSocket-Protocol")?.split(",")[0] ?? "";
+          const headers = { "Sec-WebSocket-Protocol": protocol };
+          server.upgrade(request, { headers, data: { begin, onMessage() {} } });
+          return undefined;
+        }
+        const found = answer(url, request.method);
+        if (found instanceof Response) return found;
+        if (found) return Response.json(found);
+        if (isWatch) return new Response(new ReadableStream());
+        if (request.method === "PATCH") return request.json().then((body) => Response.json(body));
+        // Of the whole cluster's lists all are there, and empty.
+        if (/^\/apis?\/[^/]+(\/v1)?\/[a-z]+$/.test(url.pathname)) return Response.json(listOf([]));
+        return new Response(null, { status: 404 });
+      },
+      websocket: {
+        backpressureLimit: 256 * 2 ** 20,
+        open: (stream) => stream.data.begin(stream),
+        message: (stream, data) => stream.data.onMessage(stream, data),
+      },
+    });
+  }
+
+  get connection(): Connection {
+    return {
+      server: `http://127.0.0.1:${this.#server.port}`,
+      credentials: async () => ({ headers: {}, tls: {} }),
+    };
+  }
+
+  count(request: string): number {
+    return this.asked.filter((one) => one === request).length;
+  }
+
+  close(): Promise<void> {
+    return this.#server.stop(true);
+  }
+}
+
+export function listOf(items: object[]): object {
+  return { metadata: { resourceVersion: "1" }, items };
+}
+
+/** An environment's Deployment and pod, by their paths. */
+export function objectsOf(
+  ref: EnvironmentRef,
+  container: Partial<ContainerStatus>,
+  { replicas = 1, phase = "Running" } = {},
+): Map<string, object> {
+  const paths = environmentPaths(ref);
+  const annotations = { [GENERATION_ANNOTATION]: "1" };
+  const labels = { [ENVIRONMENT_LABEL]: ref.environmentId, [USER_LABEL]: ref.userId };
+  const deployment: Deployment = {
+    metadata: { name: "env", labels, generation: 1 },
+    spec: { replicas, template: { metadata: { annotations }, spec: { containers: [] } } },
+  };
+  const pod: Pod = {
+    metadata: { name: "env-1", namespace: "user", uid: "p1", labels, annotations },
+    spec: { containers: [{ name: CONTAINER }] },
+    status: {
+      phase,
+      containerStatuses: [{ name: CONTAINER, ready: true, restartCount: 0, ...container }],
+    },
+  };
+  return new Map<string, object>([
+    [paths.deployment, deployment],
+    [paths.pods, listOf([pod])],
+  ]);
+}
