@@ -109,11 +109,15 @@ class LogReader {
 
   /** What can be given at once: events up to the next line and its parts, or all events when there is none. */
   ready(): LogLine[] {
-    const line = this.#reading?.log.take();
-    if (!this.#reading || !line) return this.remainingEvents();
-    const parts = this.#partsOf(this.#reading, line);
-    const atMs = Number(line.atNs / 1_000_000n);
-    return parts.length === 0 ? [] : [...this.#eventsUntil(atMs), ...parts];
+    const reading = this.#reading;
+    for (let line = reading?.log.take(); reading && line; line = reading.log.take()) {
+      // In the order in which they are given: each cursor tells of what was given before it, and of no more.
+      const events = this.#eventsUntil(Number(line.atNs / 1_000_000n));
+      const lines = [...events, ...this.#partsOf(reading, line)];
+      // Marks show nothing, nor does what was given before: there may be more, and no ring for it.
+      if (lines.length > 0) return lines;
+    }
+    return this.remainingEvents();
   }
 
   remainingEvents(): LogLine[] {

@@ -1,0 +1,89 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { newId } from "../../../src/lib/ids.ts";
+import { createLogger } from "../../../src/lib/logger.ts";
+import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
+import { environmentName, namespaceName } from "../../../src/runtime/kubernetes/names.ts";
+import type { ContainerStatus, KubeEvent } from "../../../src/runtime/kubernetes/objects.ts";
+import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
+import type { LogLine, Runtime } from "../../../src/runtime/runtime.ts";
+import { objectsOf, StandIn, type Stream } from "./stand-in.ts";
+
+const REF = { environmentId: newId(), userId: newId() };
+const EVENT: KubeEvent = {
+  metadata: { name: "event", namespace: namespaceName(REF.userId), resourceVersion: "2" },
+  involvedObject: { kind: "Pod", name: `${environmentName(REF.environmentId)}-1` },
+  reason: "Pulled",
+  message: "an image",
+  lastTimestamp: "2026-01-01T00:00:01Z",
+};
+
+const ENDED: Partial<ContainerStatus> = { state: { terminated: { exitCode: 0 } } };
+const OVER = { replicas: 0, phase: "Succeeded" };
+
+describe("an environment's log", () => {
+  let standIn: StandIn;
+  let runtime: Runtime;
+  afterEach(async () => {
+    await runtime.close();
+    await standIn.close();
+  });
+
+  /** An environment with a log for each stream that is opened to one. */
+  function open(
+    request: (url: URL) => Response | object | undefined,
+    stream: (url: URL) => ((stream: Stream) => void) | number,
+  ): void {
+    standIn = new StandIn({ request, stream });
+    runtime = createKubernetesRuntime({
+      cluster: { connection: standIn.connection },
+      log: createLogger({ format: "text", level: "error" }),
+    });
+  }
+
+  function read(after: string | null = null): Promise<LogLine[]> {
+    return Array.fromAsync(runtime.logs(REF, { after, signal: AbortSignal.timeout(20_000) }));
+  }
+
+  test("goes on after any line: an event, or a part of one that is longer than is kept", async () => {
+    const watch = new TransformStream<string, string>();
+    const objects = objectsOf(REF, ENDED, OVER);
+    const long = "x".repeat(300 * 1024);
+    open(
+      ({ pathname, searchParams }) =>
+        pathname === "/api/v1/events" && searchParams.has("watch")
+          ? new Response(watch.readable)
+          : objects.get(pathname),
+      (url) => sending(["first", long, "last"], url),
+    );
+    const reading = runtime.logs(REF, { after: null, signal: AbortSignal.timeout(20_000) });
+    const whole: LogLine[] = [];
+    for await (const line of reading) {
+      if (whole.push(line) > 1) continue;
+      const hints = runtime.changes(AbortSignal.timeout(20_000))[Symbol.asyncIterator]();
+      void watch.writable.getWriter().write(`${JSON.stringify({ type: "ADDED", object: EVENT })}\n`);
+      await hints.next();
+    }
+    expect(whole.map(({ message }) => message.replace(/^x+$/, "x"))).toEqual([
+      "first",
+      "Pulled: an image",
+      ...Array<string>(16).fill("x"),
+      "[the rest of this line is too long to be shown]",
+      "last",
+    ]);
+    for (const [index, { cursor }] of whole.entries()) {
+      expect(await read(cursor)).toEqual(whole.slice(index + 1));
+    }
+  });
+});
+
+/** A log file of these lines, a second apart, as kubelet sends it. */
+function sending(texts: string[], url: URL): (stream: Stream) => void {
+  const sinceMs = Date.parse(url.searchParams.get("sinceTime") ?? "1970-01-01T00:00:00Z");
+  const lines = texts.map((text, index) => `2026-01-01T00:00:0${index}.000000000Z ${text}\n`);
+  return (stream) => {
+    for (const line of lines) {
+      if (stamped(line).atNs >= BigInt(sinceMs) * 1_000_000n) stream.send(Buffer.from(line));
+    }
+    stream.close(1000);
+  };
+}
