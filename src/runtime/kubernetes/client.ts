@@ -37,7 +37,14 @@ export interface ObjectList<T> {
 export type WatchEvent<T> =
   | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T }
   | { type: "BOOKMARK"; object: { metadata: Metadata } }
-  | { type: "ERROR"; object: { code?: number; reason?: string; message?: string } };
+  | { type: "ERROR"; object: WatchError };
+
+/** A Status object. */
+export interface WatchError {
+  code?: number;
+  reason?: string;
+  message?: string;
+}
 
 export interface KubeClient {
   connection: Connection;

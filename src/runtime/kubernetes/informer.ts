@@ -1,7 +1,8 @@
 import { backoffMs } from "../../lib/backoff.ts";
 import type { Logger } from "../../lib/logger.ts";
-import type { KubeClient, Query } from "./client.ts";
-import { isStatus } from "./errors.ts";
+import { RuntimeUnreachable } from "../runtime.ts";
+import type { KubeClient, Query, WatchError } from "./client.ts";
+import { isStatus, KubeStatusError } from "./errors.ts";
 import type { KubeObject } from "./objects.ts";
 
 export interface InformerLimits {
@@ -9,6 +10,8 @@ export interface InformerLimits {
   watchSeconds: number;
   /** Bookmarks come every minute: a watch that has been silent for longer has stalled. */
   silenceMs: number;
+  /** A watch that ends sooner has failed, however it ended. */
+  healthyMs: number;
   /** At the end of a watch everything is listed anew when the last list is older than this. */
   relistMs: number;
   backoff: { baseMs: number; maxMs: number };
@@ -17,6 +20,7 @@ export interface InformerLimits {
 export const INFORMER_LIMITS: InformerLimits = {
   watchSeconds: 200,
   silenceMs: 100_000,
+  healthyMs: 1_000,
   relistMs: 180_000,
   backoff: { baseMs: 200, maxMs: 15_000 },
 };
@@ -67,21 +71,26 @@ export function startInformer<T extends KubeObject>(
     const timeoutSeconds = Math.round(limits.watchSeconds * (1 + Math.random() / 2));
     const stalled = new AbortController();
     let timer = setTimeout(() => stalled.abort(), limits.silenceMs);
+    const begunAt = performance.now();
+    // Neither a list nor an event says that watches last: by them alone it would go round without a pause.
+    const hasLasted = () => performance.now() - begunAt >= limits.healthyMs;
     const watching = { ...query, resourceVersion: position, timeoutSeconds };
     try {
       for await (const event of client.watch<T>(path, watching, AbortSignal.any([signal, stalled.signal]))) {
         clearTimeout(timer);
         timer = setTimeout(() => stalled.abort(), limits.silenceMs);
+        if (hasLasted()) failures = 0;
         if (event.type === "ERROR") {
           // What kind of error it was does not matter: a new list is right after all of them.
           position = undefined;
-          return;
+          throw watchError(event.object);
         }
-        failures = 0;
         position = event.object.metadata.resourceVersion ?? position;
         if (event.type === "DELETED") handlers.gone(event.object);
         else if (event.type !== "BOOKMARK") handlers.changed(event.object);
       }
+      if (!hasLasted()) throw new RuntimeUnreachable("The cluster can't be reached: a watch ended at once");
+      failures = 0;
     } finally {
       clearTimeout(timer);
     }
@@ -104,6 +113,10 @@ export function startInformer<T extends KubeObject>(
 
   void run();
   return state;
+}
+
+function watchError({ code = 500, reason = "", message = "" }: WatchError): KubeStatusError {
+  return new KubeStatusError({ code, reason, message, causes: [] });
 }
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {
