@@ -1,6 +1,7 @@
 import type { TerminalSize } from "../runtime.ts";
 import { RuntimeUnreachable } from "../runtime.ts";
 import type { Connection } from "./connection.ts";
+import { keepAlive, PING_EVERY_MS } from "./heartbeat.ts";
 import { openSocket } from "./socket.ts";
 
 /*
@@ -23,8 +24,11 @@ const FRAME_LIMIT_BYTES = 32 * 1024;
  */
 const ACK_EVERY_BYTES = 32 * 1024;
 
-/** Sent often enough for proxies that cut what is idle for a minute. */
-const PING_EVERY_MS = 25_000;
+/**
+ * A container takes so much input even when nothing reads it. More may wait on the way for as long as it
+ * likes, and a ping behind it.
+ */
+const INPUT_LEAST_BYTES = 4096;
 
 export interface ExecTarget {
   namespace: string;
@@ -51,12 +55,15 @@ export interface ExecStream {
   close(): void;
 }
 
-/** Runs `command` in a container. Output flows from the start; see `pause`. */
+/**
+ * Runs `command` in a container. Output flows from the start; see `pause`. A far side that falls silent has
+ * ended the connection.
+ */
 export async function openExec(
   connection: Connection,
   target: ExecTarget,
   command: string[],
-  { tty, stdin }: { tty: boolean; stdin: boolean },
+  { tty, stdin, pingEveryMs = PING_EVERY_MS }: { tty: boolean; stdin: boolean; pingEveryMs?: number },
   handlers: ExecHandlers,
 ): Promise<ExecStream> {
   const path = `/api/v1/namespaces/${target.namespace}/pods/${target.pod}/exec`;
@@ -73,12 +80,10 @@ export async function openExec(
     ],
     PROTOCOLS,
   );
-  const pinging = setInterval(() => socket.ping(), PING_EVERY_MS);
   let ended = false;
   const end = (code: number | null) => {
     if (ended) return;
     ended = true;
-    clearInterval(pinging);
     handlers.onEnd(code);
     socket.close();
   };
@@ -96,6 +101,12 @@ export async function openExec(
   let writtenBytes = 0;
   let takenBytes = 0;
   let pingedBytes = 0;
+  let paused = false;
+  keepAlive(socket, {
+    everyMs: pingEveryMs,
+    payload: () => String(writtenBytes),
+    mayBeSilent: () => paused || writtenBytes - takenBytes > INPUT_LEAST_BYTES,
+  });
   socket.addEventListener("pong", ({ data }) => {
     const bytes = data instanceof ArrayBuffer ? Number(new TextDecoder().decode(data)) : Number.NaN;
     if (!(bytes > takenBytes)) return;
@@ -121,13 +132,16 @@ export async function openExec(
       if (isOpen()) socket.send(frameOf(RESIZE, size));
     },
     pause() {
+      paused = true;
       if (isOpen()) socket.pause();
     },
     resume() {
+      paused = false;
       if (isOpen()) socket.resume();
     },
     close() {
       // A paused socket would never learn of its own end.
+      paused = false;
       if (isOpen()) socket.resume();
       socket.close();
     },
@@ -194,7 +208,11 @@ export async function runCommand(
       onEnd: resolve,
     },
   );
-  const timer = setTimeout(() => stream.close(), timeoutMs);
+  const timer = setTimeout(() => {
+    // A peer that says nothing would not answer this either.
+    stream.close();
+    resolve(null);
+  }, timeoutMs);
   const exitCode = await promise;
   clearTimeout(timer);
   if (exitCode === null) throw new RuntimeUnreachable("A command in the environment did not end");

@@ -1,5 +1,6 @@
 import type { Connection } from "./connection.ts";
 import type { ExecTarget } from "./exec.ts";
+import { keepAlive, PING_EVERY_MS } from "./heartbeat.ts";
 import { openSocket } from "./socket.ts";
 import { LineSplitter } from "./streams.ts";
 
@@ -29,6 +30,7 @@ export interface PodLogOptions {
   sinceSeconds?: bigint;
   /** Called when there is something to take, and at the end. */
   wake(): void;
+  pingEveryMs?: number;
 }
 
 /** A container's log, followed until the container ends. */
@@ -44,7 +46,7 @@ export interface PodLog {
 export async function openPodLog(
   connection: Connection,
   { namespace, pod, container }: ExecTarget,
-  { previous = false, sinceSeconds, wake }: PodLogOptions,
+  { previous = false, sinceSeconds, wake, pingEveryMs = PING_EVERY_MS }: PodLogOptions,
 ): Promise<PodLog> {
   const socket = await openSocket(
     connection,
@@ -68,6 +70,7 @@ export async function openPodLog(
   let paused = false;
   let closed = false;
 
+  keepAlive(socket, { everyMs: pingEveryMs, mayBeSilent: () => paused });
   socket.onmessage = ({ data }) => {
     for (const { text, isCut } of splitter.push(decoder.decode(data, { stream: true }))) {
       if (text === "") continue;

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { createBell } from "../../../src/runtime/kubernetes/bell.ts";
 import { openPodLog, type PodLog } from "../../../src/runtime/kubernetes/podlog.ts";
 import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/streams.ts";
-import { StandIn, type Stream } from "./stand-in.ts";
+import { SilentStandIn, StandIn, type Stream } from "./stand-in.ts";
 
 const TARGET = { namespace: "n", pod: "p", container: "c" };
 const STAMP = "2026-11-21T23:37:08.000000000Z ";
@@ -35,7 +35,7 @@ describe("lines", () => {
 });
 
 describe("a container's log", () => {
-  let standIn: StandIn | undefined;
+  let standIn: StandIn | SilentStandIn | undefined;
   let log: PodLog | undefined;
   afterEach(async () => {
     log?.close();
@@ -79,5 +79,13 @@ describe("a container's log", () => {
       stream.close(1000);
     });
     expect(texts.length).toBe(lines);
+  });
+
+  test("has ended when the cluster has fallen silent", async () => {
+    standIn = new SilentStandIn();
+    const bell = createBell();
+    log = await openPodLog(standIn.connection, TARGET, { wake: bell.ring, pingEveryMs: 10 });
+    await bell.wait(20_000, new AbortController().signal);
+    expect(log.ended()).toBe(true);
   });
 });

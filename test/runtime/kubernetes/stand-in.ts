@@ -12,7 +12,6 @@ import type { EnvironmentRef } from "../../../src/runtime/runtime.ts";
 
 interface Data {
   begin(stream: Stream): void;
-  onMessage(stream: Stream, data: string | Buffer): void;
 }
 
 export type Stream = ServerWebSocket<Data>;
@@ -29,6 +28,8 @@ export class StandIn {
   readonly #server;
   /** Method and path of what was asked for, watches left out. */
   readonly asked: string[] = [];
+  /** Of all streams. */
+  pings = 0;
 
   constructor({ request: answer = () => undefined, stream = () => 404 }: Answers) {
     this.#server = Bun.serve<Data>({
@@ -44,7 +45,7 @@ export class StandIn {
           if (typeof begin === "number") return new Response(null, { status: begin });
           const protocol = request.headers.get("Sec-WebSocket-Protocol")?.split(",")[0] ?? "";
           const headers = { "Sec-WebSocket-Protocol": protocol };
-          server.upgrade(request, { headers, data: { begin, onMessage() {} } });
+          server.upgrade(request, { headers, data: { begin } });
           return undefined;
         }
         const found = answer(url, request.method);
@@ -59,16 +60,16 @@ export class StandIn {
       websocket: {
         backpressureLimit: 256 * 2 ** 20,
         open: (stream) => stream.data.begin(stream),
-        message: (stream, data) => stream.data.onMessage(stream, data),
+        message() {},
+        ping: () => {
+          this.pings++;
+        },
       },
     });
   }
 
   get connection(): Connection {
-    return {
-      server: `http://127.0.0.1:${this.#server.port}`,
-      credentials: async () => ({ headers: {}, tls: {} }),
-    };
+    return connectionTo(this.#server.port);
   }
 
   count(request: string): number {
@@ -78,6 +79,60 @@ export class StandIn {
   close(): Promise<void> {
     return this.#server.stop(true);
   }
+}
+
+/** An API server whose streams open, and from which nothing ever comes then. */
+export class SilentStandIn {
+  readonly #listener;
+  /** From all of its clients, once their streams were open. */
+  receivedBytes = 0;
+
+  constructor() {
+    this.#listener = Bun.listen<{ isOpen: boolean }>({
+      port: 0,
+      hostname: "127.0.0.1",
+      socket: {
+        open(socket) {
+          socket.data = { isOpen: false };
+        },
+        data: (socket, bytes) => {
+          if (socket.data.isOpen) this.receivedBytes += bytes.length;
+          else socket.write(handshake(Buffer.from(bytes).toString()));
+          socket.data.isOpen = true;
+        },
+      },
+    });
+  }
+
+  get connection(): Connection {
+    return connectionTo(this.#listener.port);
+  }
+
+  close(): void {
+    this.#listener.stop(true);
+  }
+}
+
+/** RFC 6455, section 4.2.2. */
+function handshake(request: string): string {
+  const key = /^Sec-WebSocket-Key: (.*)\r$/im.exec(request)?.[1];
+  const protocol = /^Sec-WebSocket-Protocol: ([^,\r]*)/im.exec(request)?.[1];
+  const accept = new Bun.CryptoHasher("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`);
+  return [
+    "HTTP/1.1 101 Switching Protocols",
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    `Sec-WebSocket-Accept: ${accept.digest("base64")}`,
+    `Sec-WebSocket-Protocol: ${protocol}`,
+    "\r\n",
+  ].join("\r\n");
+}
+
+function connectionTo(port: number | undefined): Connection {
+  return {
+    server: `http://127.0.0.1:${port}`,
+    credentials: async () => ({ headers: {}, tls: {} }),
+  };
 }
 
 export function listOf(items: object[]): object {
