@@ -1,16 +1,20 @@
 import { parseBytes, parseCpuMillis } from "../../lib/quantity.ts";
-import type { Usage } from "../runtime.ts";
+import { Semaphore } from "../../lib/semaphore.ts";
+import { RuntimeUnreachable, type Usage } from "../runtime.ts";
 import type { KubeClient } from "./client.ts";
 import { KubeStatusError } from "./errors.ts";
-import { runCommand } from "./exec.ts";
+import { type ExecTarget, runCommand } from "./exec.ts";
 import { WORKSPACE } from "./manifests.ts";
 import { CONTAINER } from "./names.ts";
 import { type Claim, type Pod, timeMs } from "./objects.ts";
+import { Walk } from "./walk.ts";
 
 const METRICS_API = "/apis/metrics.k8s.io/v1beta1";
+const METRICS_TIMEOUT_MS = 5_000;
+/** One that is not there or does not work is asked again after this time. */
 const METRICS_RECHECK_MS = 300_000;
-/** Walking a workspace's files is work for the node: not more often than this. */
-const STORAGE_FRESH_MS = 60_000;
+/** Walking workspaces' files: so many at once in a cluster. */
+const WALKS_AT_ONCE = 2;
 /** The counters move in ticks: over less time a rate would be noise. */
 const CPU_RATE_LEAST_SECONDS = 0.5;
 /** How long the readings of a container that nobody asks for any more are kept. */
@@ -35,11 +39,7 @@ echo @net
 cat /proc/net/dev 2>/dev/null
 echo @df
 df -Pk ${WORKSPACE} 2>/dev/null
-if [ "$1" = du ]; then
-  echo @du
-  du -skx ${WORKSPACE} 2>/dev/null
-fi
-if [ "$2" = twice ]; then sleep 1; cpu; fi
+if [ "$1" = twice ]; then sleep 1; cpu; fi
 exit 0`;
 
 interface CpuSample {
@@ -54,7 +54,6 @@ export interface UsageReading {
   networkRxBytes: number | null;
   networkTxBytes: number | null;
   filesystem: { totalBytes: number; usedBytes: number } | null;
-  filesBytes: number | null;
 }
 
 /** Reads what READ has printed. */
@@ -77,7 +76,6 @@ export function parseUsage(text: string): UsageReading {
     networkRxBytes: rx,
     networkTxBytes: tx,
     filesystem: filesystemOf(sections.get("df") ?? ""),
-    filesBytes: kibibytes(/^(\d+)\s/.exec(sections.get("du") ?? "")?.[1]),
   };
 }
 
@@ -115,10 +113,6 @@ function filesystemOf(text: string): UsageReading["filesystem"] {
   return match ? { totalBytes: Number(match[1]) * 1024, usedBytes: Number(match[2]) * 1024 } : null;
 }
 
-function kibibytes(text: string | undefined): number | null {
-  return text === undefined ? null : Number(text) * 1024;
-}
-
 /** Whether the filesystem is the volume's own, and not the node's disk or a share of many. */
 export function isOwnFilesystem(totalBytes: number, volumeBytes: number): boolean {
   return totalBytes > volumeBytes * 0.7 && totalBytes < volumeBytes * 1.2;
@@ -128,94 +122,101 @@ export interface UsageReader {
   read(pod: Pod, claim: Claim | null): Promise<Usage>;
 }
 
+/** What is kept of a container from one reading to the next. */
+interface Known {
+  readAtMs: number;
+  cpu: { sample: CpuSample; rate: number | null } | null;
+  walk: Walk;
+}
+
 /** Measures environments; keeps what a rate needs from one reading to the next. */
 export function createUsageReader(client: KubeClient, now: () => number): UsageReader {
-  const earlier = new Map<string, { sample: CpuSample; rate: number | null }>();
-  const storage = new Map<string, { atMs: number; bytes: number | null }>();
-  let metrics: { until: number; installed: boolean } = { until: 0, installed: false };
+  const containers = new Map<string, Known>();
+  const turns = new Semaphore(WALKS_AT_ONCE);
+  let metrics: { until: number; works: boolean } = { until: 0, works: false };
 
-  async function hasMetricsApi(): Promise<boolean> {
-    if (metrics.until > now()) return metrics.installed;
-    const found = await client.get(METRICS_API).catch((error: unknown) => {
-      if (error instanceof KubeStatusError) return null;
-      throw error;
-    });
-    metrics = { until: now() + METRICS_RECHECK_MS, installed: found !== null };
-    return metrics.installed;
-  }
-
-  function cpuRate(key: string, samples: CpuSample[]): number | null {
-    const sample = samples.at(-1);
-    if (!sample) return null;
-    const known = earlier.get(key);
-    const before = known?.sample ?? samples[0] ?? sample;
-    const seconds = sample.atSeconds - before.atSeconds;
-    if (seconds < CPU_RATE_LEAST_SECONDS) return known?.rate ?? null;
-    const rate = Math.max(0, Math.round(((sample.usedSeconds - before.usedSeconds) / seconds) * 1000));
-    earlier.set(key, { sample, rate });
-    return rate;
-  }
-
-  async function fromMetricsApi({ metadata }: Pod) {
-    if (!(await hasMetricsApi())) return null;
-    const path = `${METRICS_API}/namespaces/${metadata.namespace}/pods/${metadata.name}`;
-    const found = await client.get<PodMetrics>(path);
-    const usage = found?.containers?.find(({ name }) => name === CONTAINER)?.usage;
-    if (!usage) return null;
-    const cpuMillis = parseCpuMillis(usage.cpu ?? "") ?? null;
-    return { cpuMillis, memoryBytes: parseBytes(usage.memory ?? "") ?? null };
-  }
-
-  async function readContainer(pod: Pod, key: string, withFiles: boolean): Promise<UsageReading> {
-    const { namespace = "", name = "" } = pod.metadata;
-    const command = ["/bin/sh", "-c", READ, "sh", withFiles ? "du" : "-", earlier.has(key) ? "-" : "twice"];
-    const { stdout } = await runCommand(
-      client.connection,
-      { namespace, pod: name, container: CONTAINER },
-      command,
-    );
-    return parseUsage(stdout);
-  }
-
-  function storageBytes(key: string, claim: Claim | null, reading: UsageReading): number | null {
-    const volumeBytes = parseBytes(claim?.status?.capacity?.storage ?? "") ?? 0;
-    if (reading.filesystem && isOwnFilesystem(reading.filesystem.totalBytes, volumeBytes)) {
-      return reading.filesystem.usedBytes;
+  function knownOf(key: string): Known {
+    // Containers come and go.
+    for (const [other, { readAtMs }] of containers) {
+      if (now() - readAtMs >= FORGET_AFTER_MS) containers.delete(other);
     }
-    if (reading.filesBytes !== null) storage.set(key, { atMs: now(), bytes: reading.filesBytes });
-    return storage.get(key)?.bytes ?? null;
+    const known = containers.get(key) ?? { readAtMs: 0, cpu: null, walk: new Walk() };
+    known.readAtMs = now();
+    containers.set(key, known);
+    return known;
+  }
+
+  /** Null where there is no metrics API, or none that works: the container itself can tell nearly as well. */
+  async function fromMetricsApi({ metadata }: Pod) {
+    if (metrics.until > now() && !metrics.works) return null;
+    try {
+      if (metrics.until <= now()) {
+        const found = await client.get(METRICS_API, { timeoutMs: METRICS_TIMEOUT_MS });
+        metrics = { until: now() + METRICS_RECHECK_MS, works: found !== null };
+        if (!found) return null;
+      }
+      const path = `${METRICS_API}/namespaces/${metadata.namespace}/pods/${metadata.name}`;
+      return usageOf(await client.get<PodMetrics>(path, { timeoutMs: METRICS_TIMEOUT_MS }));
+    } catch (error) {
+      if (!(error instanceof KubeStatusError || error instanceof RuntimeUnreachable)) throw error;
+      metrics = { until: now() + METRICS_RECHECK_MS, works: false };
+      return null;
+    }
+  }
+
+  async function readContainer(target: ExecTarget, { cpu }: Known): Promise<UsageReading> {
+    const command = ["/bin/sh", "-c", READ, "sh", cpu ? "-" : "twice"];
+    const { stdout } = await runCommand(client.connection, target, command);
+    return parseUsage(stdout);
   }
 
   return {
     async read(pod, claim) {
       const status = pod.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
-      const key = `${pod.metadata.uid}/${status?.restartCount}`;
-      forgetStale(key);
-      const withFiles = now() - (storage.get(key)?.atMs ?? Number.NEGATIVE_INFINITY) > STORAGE_FRESH_MS;
-      const [measured, reading] = await Promise.all([
-        fromMetricsApi(pod),
-        readContainer(pod, key, withFiles),
-      ]);
-      const rate = cpuRate(key, reading.cpu);
+      const { namespace = "", name = "", uid } = pod.metadata;
+      const target = { namespace, pod: name, container: CONTAINER };
+      const known = knownOf(`${uid}/${status?.restartCount}`);
+      const [measured, reading] = await Promise.all([fromMetricsApi(pod), readContainer(target, known)]);
+      const rate = cpuRate(known, reading.cpu);
       return {
         cpuMillis: measured?.cpuMillis ?? rate,
         memoryBytes: measured?.memoryBytes ?? reading.memoryBytes,
-        storageBytes: storageBytes(key, claim, reading),
+        storageBytes:
+          ownFilesystemBytes(reading, claim) ??
+          (await known.walk.bytes(client.connection, target, { turns, now })),
         networkRxBytes: reading.networkRxBytes,
         networkTxBytes: reading.networkTxBytes,
         startedAtMs: timeMs(status?.state?.running?.startedAt) ?? null,
       };
     },
   };
+}
 
-  /** Containers come and go; what is kept of one is bounded by its last readings. */
-  function forgetStale(current: string): void {
-    for (const [key, { atMs }] of storage) {
-      if (key === current || now() - atMs < FORGET_AFTER_MS) continue;
-      storage.delete(key);
-      earlier.delete(key);
-    }
-  }
+/** Millicores since the last reading; it remembers this one. */
+function cpuRate(known: Known, samples: CpuSample[]): number | null {
+  const sample = samples.at(-1);
+  if (!sample) return null;
+  const before = known.cpu?.sample ?? samples[0] ?? sample;
+  const seconds = sample.atSeconds - before.atSeconds;
+  if (seconds < CPU_RATE_LEAST_SECONDS) return known.cpu?.rate ?? null;
+  const rate = Math.max(0, Math.round(((sample.usedSeconds - before.usedSeconds) / seconds) * 1000));
+  known.cpu = { sample, rate };
+  return rate;
+}
+
+/** Null where the volume has none of its own. */
+function ownFilesystemBytes({ filesystem }: UsageReading, claim: Claim | null): number | null {
+  const volumeBytes = parseBytes(claim?.status?.capacity?.storage ?? "") ?? 0;
+  return filesystem && isOwnFilesystem(filesystem.totalBytes, volumeBytes) ? filesystem.usedBytes : null;
+}
+
+function usageOf(found: PodMetrics | null) {
+  const usage = found?.containers?.find(({ name }) => name === CONTAINER)?.usage;
+  if (!usage) return null;
+  return {
+    cpuMillis: parseCpuMillis(usage.cpu ?? "") ?? null,
+    memoryBytes: parseBytes(usage.memory ?? "") ?? null,
+  };
 }
 
 interface PodMetrics {

@@ -72,13 +72,21 @@ export class StandIn {
     return connectionTo(this.#server.port);
   }
 
-  count(request: string): number {
-    return this.asked.filter((one) => one === request).length;
-  }
-
   close(): Promise<void> {
     return this.#server.stop(true);
   }
+}
+
+/** An exec whose command prints `text` and ends. */
+export function printing(text: string, exitCode = 0): (stream: Stream) => void {
+  const status =
+    exitCode === 0
+      ? { status: "Success" }
+      : { status: "Failure", details: { causes: [{ reason: "ExitCode", message: String(exitCode) }] } };
+  return (stream) => {
+    stream.send(Buffer.from(`\x01${text}`));
+    stream.send(Buffer.from(`\x03${JSON.stringify(status)}`));
+  };
 }
 
 /** An API server whose streams open, and from which nothing ever comes then. */
