@@ -3,7 +3,7 @@ import type { EnvironmentRef, LogLine } from "../runtime.ts";
 import { parseMark } from "../startup.ts";
 import { type Bell, createBell } from "./bell.ts";
 import type { KubeClient } from "./client.ts";
-import { KubeStatusError } from "./errors.ts";
+import { isStatus } from "./errors.ts";
 import { eventLine, eventTimeMs, eventVersion } from "./events.ts";
 import type { Hints } from "./hints.ts";
 import type { Looking } from "./look.ts";
@@ -49,6 +49,8 @@ interface Reading {
   log: PodLog;
   counter: LineCounter;
   installed: boolean;
+  /** Some line of it was new. */
+  hasGiven: boolean;
 }
 
 /** See Runtime.logs. */
@@ -133,7 +135,9 @@ class LogReader {
     if (reading && !ended && !isSuperseded(reading.run, sight.pods)) return "wait";
     if (reading) {
       this.#close();
-      if (reading.run.over && ended) this.#finished.add(keyOf(reading.run));
+      if (reading.run.over && ended && !reading.log.wasCut()) this.#finished.add(keyOf(reading.run));
+      // What ends without a new line would end so at once again.
+      else if (ended && !reading.hasGiven) return "wait";
     }
     this.#learnGeneration(sight);
     const run = runsOf(sight.pods).find((one) => !this.#isPast(one));
@@ -174,10 +178,16 @@ class LogReader {
           wake: this.#bell.ring,
         },
       );
-      this.#reading = { run, log, counter: new LineCounter(start), installed: start?.installed ?? false };
+      this.#reading = {
+        run,
+        log,
+        counter: new LineCounter(start),
+        installed: start?.installed ?? false,
+        hasGiven: false,
+      };
       return true;
     } catch (error) {
-      if (!(error instanceof KubeStatusError)) throw error;
+      if (!isStatus(error, 400) && !isStatus(error, 404)) throw error;
       // Gone, or not there yet. Of one that has ended there is then nothing more to read.
       if (run.over) this.#finished.add(keyOf(run));
       return run.over;
@@ -196,6 +206,7 @@ class LogReader {
   #partsOf(reading: Reading, line: PodLogLine): LogLine[] {
     const given = reading.counter.alreadyGiven(line);
     if (given === null) return [];
+    reading.hasGiven = true;
     const generation = generationOfPod(reading.run.pod);
     const nonce = startupNonce(this.#ref.environmentId, generation);
     const texts = cleanLine(line.text);

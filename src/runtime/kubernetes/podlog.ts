@@ -8,6 +8,8 @@ import { LineSplitter } from "./streams.ts";
 const HIGH_WATER_CHARS = 512 * 1024;
 /** What a line takes beside its text. */
 const LINE_OVERHEAD_CHARS = 64;
+/** A close frame, by RFC 6455, section 7.4.1. Without one the connection was lost. */
+const CLOSE_FRAME_CODES = [1000, 1005];
 /** What is longer is cut, kubelet's time included. Positions count on this: it is the same at every reading. */
 const LINE_LIMIT_CHARS = 256 * 1024;
 
@@ -39,6 +41,8 @@ export interface PodLog {
   take(): PodLogLine | undefined;
   /** Whether everything has been taken and nothing will follow. */
   ended(): boolean;
+  /** It ended because the connection did, not the log: there may be more. */
+  wasCut(): boolean;
   close(): void;
 }
 
@@ -68,7 +72,7 @@ export async function openPodLog(
   // The line that has only begun does not count: nobody can take it, and it has a limit of its own.
   let waitingChars = 0;
   let paused = false;
-  let closed = false;
+  let closeCode: number | null = null;
 
   keepAlive(socket, { everyMs: pingEveryMs, mayBeSilent: () => paused });
   socket.onmessage = ({ data }) => {
@@ -84,9 +88,9 @@ export async function openPodLog(
     }
     if (lines.length > 0) wake();
   };
-  socket.onclose = () => {
+  socket.onclose = ({ code }) => {
     // Only a cut connection leaves half a line; taken up again, it comes whole.
-    closed = true;
+    closeCode = code;
     wake();
   };
   socket.resume();
@@ -100,7 +104,8 @@ export async function openPodLog(
       }
       return line;
     },
-    ended: () => closed && lines.length === 0,
+    ended: () => closeCode !== null && lines.length === 0,
+    wasCut: () => closeCode !== null && !CLOSE_FRAME_CODES.includes(closeCode),
     close() {
       socket.onmessage = socket.onclose = null;
       if (paused) socket.resume();

@@ -5,7 +5,7 @@ import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kuberne
 import { environmentName, namespaceName } from "../../../src/runtime/kubernetes/names.ts";
 import type { ContainerStatus, KubeEvent } from "../../../src/runtime/kubernetes/objects.ts";
 import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
-import type { LogLine, Runtime } from "../../../src/runtime/runtime.ts";
+import { type LogLine, type Runtime, RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
 import { objectsOf, StandIn, type Stream } from "./stand-in.ts";
 
 const REF = { environmentId: newId(), userId: newId() };
@@ -74,16 +74,62 @@ describe("an environment's log", () => {
       expect(await read(cursor)).toEqual(whole.slice(index + 1));
     }
   });
+
+  const shown = (lines: LogLine[]) => lines.map(({ message }) => message);
+
+  test.each([401, 403, 429, 500, 503])(
+    "that can't be opened (%d) is no log that was read",
+    async (status) => {
+      const objects = objectsOf(REF, ENDED, OVER);
+      let refused = false;
+      open(
+        ({ pathname }) => objects.get(pathname),
+        (url) => {
+          const answer = refused ? sending(["first"], url) : status;
+          refused = true;
+          return answer;
+        },
+      );
+      expect(await read().catch((error: unknown) => error)).toBeInstanceOf(RuntimeUnreachable);
+      expect(shown(await read())).toEqual(["first"]);
+    },
+  );
+
+  test.each([400, 404])("that is not there any more (%d) is over", async (status) => {
+    const objects = objectsOf(REF, ENDED, OVER);
+    open(
+      ({ pathname }) => objects.get(pathname),
+      () => status,
+    );
+    expect(await read()).toEqual([]);
+  });
+
+  test("goes on where its connection was cut, though its container has ended", async () => {
+    const objects = objectsOf(REF, ENDED, OVER);
+    let opened = 0;
+    open(
+      ({ pathname }) => objects.get(pathname),
+      (url) =>
+        opened++ === 0
+          ? sending(["first"], url, (stream) => stream.terminate())
+          : sending(["first", "last"], url),
+    );
+    expect(shown(await read())).toEqual(["first", "last"]);
+  });
 });
 
 /** A log file of these lines, a second apart, as kubelet sends it. */
-function sending(texts: string[], url: URL): (stream: Stream) => void {
+function sending(
+  texts: string[],
+  url: URL,
+  end: (stream: Stream) => void = (stream) => stream.close(1000),
+): (stream: Stream) => void {
   const sinceMs = Date.parse(url.searchParams.get("sinceTime") ?? "1970-01-01T00:00:00Z");
   const lines = texts.map((text, index) => `2026-01-01T00:00:0${index}.000000000Z ${text}\n`);
   return (stream) => {
     for (const line of lines) {
       if (stamped(line).atNs >= BigInt(sinceMs) * 1_000_000n) stream.send(Buffer.from(line));
     }
-    stream.close(1000);
+    end(stream);
   };
 }
