@@ -289,5 +289,7 @@ function runsOfPod(pod: Pod): Run[] {
   if (!running && !state?.terminated && !lastState?.terminated) return [];
   const current: Run = { pod, restartCount, previous: false, over: !running };
   const before: Run = { pod, restartCount: restartCount - 1, previous: true, over: true };
-  return restartCount > 0 ? [before, current] : [current];
+  // While it waits to be started again, the run that has ended last is what the cluster gives as either.
+  const hasBefore = restartCount > 0 && (running || state?.terminated !== undefined);
+  return hasBefore ? [before, current] : [current];
 }

@@ -116,6 +116,20 @@ describe("an environment's log", () => {
     );
     expect(shown(await read())).toEqual(["first", "last"]);
   });
+
+  const terminated = { exitCode: 1 };
+  test.each<[string, ContainerStatus["state"], string[]]>([
+    ["waits to be started again", { waiting: { reason: "CrashLoopBackOff" } }, ["run 1"]],
+    ["has ended again", { terminated }, ["run 0", "run 1"]],
+  ])("has each run once while the container %s", async (_, state = {}, expected) => {
+    const objects = objectsOf(REF, { state, lastState: { terminated }, restartCount: 1 }, OVER);
+    const last = state.waiting ? "run 1" : "run 0";
+    open(
+      ({ pathname }) => objects.get(pathname),
+      (url) => sending([url.searchParams.get("previous") === "true" ? last : "run 1"], url),
+    );
+    expect(shown(await read())).toEqual(expected);
+  });
 });
 
 /** A log file of these lines, a second apart, as kubelet sends it. */
