@@ -2,7 +2,7 @@ import { formatBytes, parseBytes } from "../../lib/quantity.ts";
 import type { EnvironmentSpec } from "../runtime.ts";
 import type { KubeClient } from "./client.ts";
 import { FIELD_MANAGER } from "./client.ts";
-import { KubeStatusError } from "./errors.ts";
+import { isStatus, KubeStatusError } from "./errors.ts";
 import { environmentManifests } from "./manifests.ts";
 import { environmentName, namespaceName } from "./names.ts";
 import type { Claim, StorageClass } from "./objects.ts";
@@ -57,6 +57,7 @@ async function grow(
   }
 }
 
+/** Once for each generation: written anew, the event would be another line. */
 async function sayThatItStays(
   { client, now }: StorageContext,
   spec: EnvironmentSpec,
@@ -66,7 +67,7 @@ async function sayThatItStays(
   const namespace = namespaceName(spec.userId);
   const time = new Date(now()).toISOString().replace(/\.\d+Z$/, "Z");
   const name = environmentName(spec.environmentId);
-  await client.apply(`${environmentPaths(spec).events}/${name}.storage.${spec.generation}`, {
+  const event = {
     apiVersion: "v1",
     kind: "Event",
     metadata: { name: `${name}.storage.${spec.generation}`, namespace },
@@ -84,5 +85,11 @@ async function sayThatItStays(
     firstTimestamp: time,
     lastTimestamp: time,
     count: 1,
-  });
+  };
+  try {
+    const query = { fieldManager: FIELD_MANAGER };
+    await (await client.request("POST", environmentPaths(spec).events, { query, body: event })).text();
+  } catch (error) {
+    if (!isStatus(error, 409)) throw error;
+  }
 }

@@ -176,6 +176,7 @@ onCluster("what goes wrong is told in words:", () => {
         resources: { ...spec.resources, storageBytes: 2 * GIB },
       };
       await runtime.ensure(grown);
+      await runtime.ensure(grown);
       await until(
         async () => {
           const observed = await runtime.observe(grown);

@@ -30,7 +30,7 @@ describe("an environment's log", () => {
 
   /** An environment with a log for each stream that is opened to one. */
   function open(
-    request: (url: URL) => Response | object | undefined,
+    request: (url: URL) => object | undefined,
     stream: (url: URL) => ((stream: Stream) => void) | number,
   ): void {
     standIn = new StandIn({ request, stream });

@@ -17,8 +17,8 @@ interface Data {
 export type Stream = ServerWebSocket<Data>;
 
 interface Answers {
-  /** Undefined: nothing is there. */
-  request?(url: URL, method: string): Response | object | undefined;
+  /** A Response, JSON or a promise of one; undefined: nothing is there. */
+  request?(url: URL, request: Request): object | undefined;
   /** How a stream goes on once it is open; a number refuses it with this status. */
   stream?(url: URL): ((stream: Stream) => void) | number;
 }
@@ -36,7 +36,7 @@ export class StandIn {
       port: 0,
       idleTimeout: 0,
       hostname: "127.0.0.1",
-      fetch: (request, server) => {
+      fetch: async (request, server) => {
         const url = new URL(request.url);
         const isWatch = url.searchParams.has("watch");
         if (!isWatch) this.asked.push(`${request.method} ${url.pathname}`);
@@ -48,11 +48,10 @@ export class StandIn {
           server.upgrade(request, { headers, data: { begin } });
           return undefined;
         }
-        const found = answer(url, request.method);
+        const found = await answer(url, request);
         if (found instanceof Response) return found;
         if (found) return Response.json(found);
         if (isWatch) return new Response(new ReadableStream());
-        if (request.method === "PATCH") return request.json().then((body) => Response.json(body));
         // Of the whole cluster's lists all are there, and empty.
         if (/^\/apis?\/[^/]+(\/v1)?\/[a-z]+$/.test(url.pathname)) return Response.json(listOf([]));
         return new Response(null, { status: 404 });
