@@ -4,13 +4,13 @@ const GROWTH = 16;
 
 /**
  * The last `capacity` bytes of a stream, each with its absolute offset: the first byte ever pushed has
- * `first`, 0 unless the stream had begun elsewhere.
+ * `first`, 0 unless the stream had begun elsewhere. All that is kept follows one on the other.
  * Memory grows with what is kept, in powers of 16.
  */
 export class ByteRing {
   readonly capacity: number;
   #bytes: Uint8Array;
-  readonly #first: number;
+  #first: number;
   #end: number;
 
   constructor(capacity: number, first = 0) {
@@ -48,6 +48,12 @@ export class ByteRing {
       this.#bytes.set(kept.subarray(0, untilWrap), at);
       this.#bytes.set(kept.subarray(untilWrap), 0);
     }
+  }
+
+  /** `length` bytes of the stream are missing: nothing before them is kept, it goes on after them. */
+  skip(length: number): void {
+    this.#end += length;
+    this.#first = this.#end;
   }
 
   /**

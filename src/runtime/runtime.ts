@@ -118,6 +118,8 @@ export interface TerminalOptions {
    * Called with what the terminal prints, in order. The bytes are valid during the call only.
    */
   onData(bytes: Uint8Array): void;
+  /** Called where `bytes` of output are missing between what `onData` was given and what it is given next. */
+  onGap?(bytes: number): void;
   /** Called once, after the last `onData`: the shell's exit code, 128+n for signal n; null: lost on the way. */
   onExit(code: number | null): void;
   /** Called when input that `write` refused may go on. */

@@ -61,6 +61,11 @@ export class Screen {
     this.#unfinished = rest.length < MAX_UNFINISHED ? rest : "";
   }
 
+  /** What comes next does not follow on what came last. */
+  skip(): void {
+    this.#unfinished = "";
+  }
+
   /**
    * What brings a client's terminal into the modes in effect at `offset`, whatever state it is in: ends a
    * sequence that was cut, resets attributes and margins (DECSTR), sets every mode that was ever touched.

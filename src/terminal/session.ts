@@ -91,6 +91,7 @@ export class Session implements Source {
   #callbacks(): Omit<TerminalOptions, "size" | "sessionId"> {
     return {
       onData: (bytes) => this.#print(bytes),
+      onGap: (bytes) => this.#miss(bytes),
       onExit: (code) => this.#finish(code),
       onDrain: () => this.#drain(),
       onTaken: (place) => this.#input.confirm(place),
@@ -207,6 +208,15 @@ export class Session implements Source {
       this.ring.push(part);
       for (const attachment of this.#attachments) attachment.pump();
     }
+    this.#checkReplay();
+  }
+
+  /** Output was lost on the way here: who has not seen all that came before it is told of one gap. */
+  #miss(bytes: number): void {
+    if (this.exit !== null) return;
+    this.screen.skip();
+    this.ring.skip(bytes);
+    for (const attachment of this.#attachments) attachment.pump();
     this.#checkReplay();
   }
 

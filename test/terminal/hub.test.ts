@@ -97,6 +97,30 @@ describe("a session", () => {
     expect(fresh.restore).toBe("\x18\x1b[!p\x1b[?1049h\x1b[?2004h");
   });
 
+  test("of which output was lost on the way tells each viewer of one gap, and goes on after it", async () => {
+    const { attach, pty } = setUp();
+    const quick = await attach();
+    const { id } = quick.session;
+    const slow = await attach({ sessionId: id });
+    slow.viewer.isStuck = true;
+    pty().print("\x1b[?2004h");
+    pty().print(new Uint8Array(600_000).fill(65));
+    pty().options.onGap?.(5_000_000);
+    pty().print("\x1b[?25");
+    pty().options.onGap?.(10);
+    pty().print("after");
+    slow.viewer.drain();
+    const late = await attach({ sessionId: id, offset: 4 });
+    const end = 8 + 600_000 + 5_000_000 + 5 + 10;
+    const restore = "\x18\x1b[!p\x1b[?2004h";
+    expect(quick.viewer.gaps.map(({ bytes }) => bytes)).toEqual([5_000_000, 10]);
+    expect(slow.viewer.gaps).toEqual([
+      { bytes: end - slow.viewer.receivedBytes + "after".length, offset: end, restore },
+    ]);
+    expect(late.viewer.gaps).toEqual([{ bytes: end - 4, offset: end, restore }]);
+    for (const { viewer } of [quick, slow, late]) expect(viewer.text).toEndWith("after");
+  });
+
   test("that is gone is not resumed: a new one begins, and a viewer is refused", async () => {
     const { attach } = setUp();
     const attached = await attach({ sessionId: "0123", offset: 77 });

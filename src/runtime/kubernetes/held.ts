@@ -26,6 +26,11 @@ const PING_EVERY_MS = 20_000;
 /** No answer for this long: the connection is dead, whatever its sockets say. */
 const SILENT_MS = 50_000;
 const JOBS_TIMEOUT_MS = 5_000;
+/**
+ * For how long a holder holds a flood up when its connection is lost: as long as it takes to notice that it is,
+ * to find a way back, or to start the server again.
+ */
+const PATIENCE_SECONDS = 90;
 
 /** The name of a socket. */
 const SESSION_ID = /^[0-9a-z]{1,40}$/i;
@@ -34,8 +39,13 @@ const NO_HOLDER_EXIT_CODE = 90;
 const WITH_HOLDER = `command -v perl >/dev/null 2>&1 && [ -r ${HOLDER_SCRIPT} ] || exit ${NO_HOLDER_EXIT_CODE}
 exec perl ${HOLDER_SCRIPT} "$@"`;
 
-function holderCommand(verb: string, ...args: string[]): string[] {
-  return ["/bin/sh", "-c", WITH_HOLDER, "sh", verb, TERMINALS_FOLDER, ...args];
+function holderCommand(verb: string, ...args: (string | number)[]): string[] {
+  return ["/bin/sh", "-c", WITH_HOLDER, "sh", verb, TERMINALS_FOLDER, ...args.map(String)];
+}
+
+/** @param offset of the first byte of output that is wanted */
+function attachCommand(sessionId: string, offset: number): string[] {
+  return holderCommand("attach", sessionId, PATIENCE_SECONDS, offset);
 }
 
 type Callbacks = Omit<TerminalOptions, "size" | "sessionId">;
@@ -62,7 +72,7 @@ export async function openHeld(
   const terminal = new Held(place);
   const { cols, rows } = size;
   const answer = await terminal.connect(
-    holderCommand("open", place.sessionId, String(cols), String(rows), ...shell),
+    holderCommand("open", place.sessionId, PATIENCE_SECONDS, cols, rows, ...shell),
   );
   if (answer === "held") return terminal.begin(callbacks);
   if (answer === "refused") return null;
@@ -75,7 +85,7 @@ export async function openHeld(
 export async function resumeHeld(place: HeldPlace): Promise<HeldTerminal | null> {
   if (!SESSION_ID.test(place.sessionId)) return null;
   const terminal = new Held(place);
-  const answer = await terminal.connect(holderCommand("attach", place.sessionId, "0"));
+  const answer = await terminal.connect(attachCommand(place.sessionId, 0));
   if (answer === "held") return terminal;
   terminal.release();
   if (answer !== "lost") return null;
@@ -91,7 +101,8 @@ export async function listHeld(connection: Connection, target: ExecTarget): Prom
  * A terminal that a small program in the container holds, holder.pl: it keeps the PTY, the last megabyte
  * and a half of output by its offsets, and how far each client's input has been applied, and this is one of
  * the connections to it that come and go. When one is lost the next goes on with exactly the next byte in
- * both directions, in this process or, after a restart, in another.
+ * both directions, in this process or, after a restart, in another: for PATIENCE_SECONDS a holder lets nothing
+ * be overwritten that the last one has not received.
  *
  * Why a program of our own: tmux and screen draw anew instead of passing bytes on; dtach passes them, but
  * loses what is printed while nobody is attached, and the images have none of them. Perl is in every image
@@ -253,10 +264,8 @@ class Held implements Pty, HeldTerminal {
     this.#isReconnecting = true;
     let refusals = 0;
     for (let failures = 1; !this.#ended; failures++) {
-      const offset = this.#window.received;
-      const answer = await this.connect(holderCommand("attach", this.#place.sessionId, String(offset))).catch(
-        () => "lost" as const,
-      );
+      const command = attachCommand(this.#place.sessionId, this.#window.received);
+      const answer = await this.connect(command).catch(() => "lost" as const);
       if (answer === "refused") refusals += 1;
       if (answer === "held") {
         this.#isReconnecting = false;
@@ -272,16 +281,19 @@ class Held implements Pty, HeldTerminal {
 
   #goOn(): void {
     const link = this.#link;
-    if (!link) return;
-    // Bytes of ours that are not there any more: the holder keeps more than can be on the way.
-    if (this.#callbacks && this.#head?.from !== this.#window.received) {
-      this.#finish(null);
-      return;
+    if (!link || !this.#head) return;
+    const lostBytes = this.#head.from - this.#window.received;
+    if (lostBytes > 0) {
+      // We were away for longer than a flood is held up for us.
+      this.#window.begin(this.#head.from);
+      this.#callbacks?.onGap?.(lostBytes);
     }
     if (this.#size) link.send("r", `${this.#size.cols} ${this.#size.rows}`);
     for (const { frame } of this.#unconfirmed) link.sendFrame(frame);
     if (this.#killingSince !== null) link.send("k");
-    link.send("c", String(this.#callbacks ? this.#window.limit : Number.MAX_SAFE_INTEGER));
+    if (!this.#callbacks && this.#killingSince === null) return;
+    this.#window.grant();
+    link.send("c", String(this.#window.limit));
   }
 
   #ping(): void {

@@ -1,15 +1,18 @@
 # Holds a terminal session of a container, so that it outlives the connections to it and the DevPocket server:
 #
-#   open FOLDER ID COLS ROWS COMMAND...   begins one, and attaches to it
-#   attach FOLDER ID OFFSET               connects standard input and output to it, from this byte of its output on
-#   list FOLDER                           a line for each session whose command runs: its id
+#   open FOLDER ID PATIENCE COLS ROWS COMMAND...   begins one, and attaches to it
+#   attach FOLDER ID PATIENCE OFFSET               attaches to it, from this byte of its output on
+#   list FOLDER                                    a line for each session whose command runs: its id
 #
-# What goes through standard input and output, and the socket FOLDER/ID, are frames: a letter, the length of what
-# follows (32 bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line
-# "CLIENT BYTES SEQ PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs)
-# "COUNT FOREGROUND"; p(ong); (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET"; c(redit) "OFFSET": it may
-# send output before this one; w(rite): a place, a newline, and input with which the client has typed BYTES in all,
-# and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill).
+# Attached is who has standard input and output. When that connection is lost, a flood is held up for PATIENCE
+# seconds, so that the next one can go on without a gap.
+#
+# What goes through them, and through the socket FOLDER/ID, are frames: a letter, the length of what follows (32
+# bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line "CLIENT BYTES SEQ
+# PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
+# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE"; c(redit) "OFFSET": it may send output before
+# this one; w(rite): a place, a newline, and input with which the client has typed BYTES in all, and SEQ messages and
+# PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill).
 #
 # Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
 use strict;
@@ -21,6 +24,7 @@ use Socket;
 
 my $KEPT = 1536 << 10;       # of the output; the server lets less than the last third of it be on the way
 my $SLACK = 256 << 10;
+my $AHEAD = 256 << 10;       # how far a terminal may run on after what a lost connection was sent
 my $FRAME = 64 << 10;
 my $LARGEST = 2 << 20;       # of what is taken for a frame
 my $TYPED = 256 << 10;       # input that the terminal has not taken: with more, no more is said to be taken
@@ -65,10 +69,10 @@ sub sessions {
 
 # Between the connection that has started this process and the holder.
 sub relay {
-  my ($id, $offset) = @_;
+  my ($id, $patience, $offset) = @_;
   my $fh = dial("$folder/$id") // dial("$folder/$id.over");
   if (!$fh) { syswrite STDOUT, frame('g', ''); exit 0 }
-  my @ways = ([\*STDIN, $fh, frame('A', $offset)], [$fh, \*STDOUT, '']);
+  my @ways = ([\*STDIN, $fh, frame('A', "$offset $patience")], [$fh, \*STDOUT, '']);
   blocking($_, 0) for \*STDIN, \*STDOUT, $fh;
   while (1) {
     my ($r, $w) = ('', '');
@@ -90,7 +94,7 @@ sub relay {
 
 # The holder is a child of the container's first process, and ends with the container.
 sub start {
-  my ($id, @rest) = @_;
+  my ($id, $patience, @rest) = @_;
   -d $folder or mkdir $folder, 0700 or die "$folder: $!\n";
   my ($pty, $tty) = new_pty();
   socket(my $listener, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!\n";
@@ -107,7 +111,7 @@ sub start {
   }
   waitpid($child, 0);
   close $_ for $pty, $listener;
-  relay($id, 0);
+  relay($id, $patience, 0);
 }
 
 sub new_pty {
@@ -139,6 +143,7 @@ sub hold {
   my ($kept, $from, $typed) = ('', 0, '');    # $from: offset of the first byte that is kept
   my ($since, $asked) = (time) x 2;
   my (%conns, $viewer, %taken, @order, @untold);
+  my $lost;    # how far the last viewer had come, and until when it is waited for
   my ($code, $exited_at, $silent, $told, $kill_at, $ended_at);    # $silent: there is nothing more to be read
   resize($pty, $cols, $rows);
   my $shell = shell($tty, @command);
@@ -150,8 +155,10 @@ sub hold {
     my ($conn) = @_;
     return if $conn->{gone}++;
     delete $conns{fileno $conn->{fh}};
-    ($viewer, $asked) = (undef, time) if $viewer && $viewer == $conn;
     close $conn->{fh};
+    return if !$viewer || $viewer != $conn;
+    ($viewer, $asked) = (undef, time);
+    $lost = { at => $conn->{at}, until => time + $conn->{patience} } if defined $conn->{credit};
   };
   my $flush = sub {
     my ($conn) = @_;
@@ -178,9 +185,10 @@ sub hold {
   };
   my %on = (
     A => sub {
-      my ($conn, $offset) = @_;
+      my ($conn, $text) = @_;
       $drop->($viewer) if $viewer && $viewer != $conn;
-      ($viewer, $conn->{at}) = ($conn, $offset);
+      $viewer = $conn;
+      ($conn->{at}, $conn->{patience}) = split / /, $text;
       my $end = $from + length $kept;
       $conn->{at} = $from if $conn->{at} < $from;
       $conn->{at} = $end if $conn->{at} > $end;
@@ -223,6 +231,12 @@ sub hold {
       $on{$type}->($conn, $text);
     }
   };
+  # Someone who is attached and does not read on holds the terminal up, and so does one who may come back.
+  my $is_held_up = sub {
+    my $end = $from + length $kept;
+    return $end - $viewer->{at} > $FRAME if $viewer;
+    return $lost && time < $lost->{until} && $end - $lost->{at} > $AHEAD;
+  };
   # A full terminal gives 4 KB a read; several of them make a frame.
   my $read = sub {
     for (1 .. 16) {
@@ -240,8 +254,8 @@ sub hold {
   while (1) {
     my ($r, $w, $wait) = ('', '', 15);
     vec($r, fileno $listener, 1) = 1;
-    # Someone who is attached and does not read on holds the terminal up.
-    my $held_up = $viewer && $from + length($kept) - $viewer->{at} > $FRAME;
+    my $held_up = $is_held_up->();
+    $wait = 1 if $held_up && !$viewer;
     $wait = 0.05 if defined $code && !defined $ended_at && !$held_up;
     $wait = 0.02 if $viewer && @untold && length $typed <= $TYPED;
     $wait = 1 if defined $kill_at && $wait > 1;

@@ -5,6 +5,8 @@ import { type ExecTarget, openExec } from "./exec.ts";
 import { FrameReader, frameOf, numbersOf } from "./frames.ts";
 
 const HEAD_TIMEOUT_MS = 20_000;
+/** A command's exit codes from here on are those of signals. */
+const FIRST_SIGNAL_CODE = 129;
 
 /** What the holder says first. */
 export interface HeldHead {
@@ -32,7 +34,7 @@ export interface LinkHandlers {
 
 /**
  * - `gone`: no such session, or no such container
- * - `refused`: the container has no holder
+ * - `refused`: the container has nothing that could hold it, or be a way to a holder
  * - `lost`: the connection ended before anything was known
  */
 export type Dialled = { head: HeldHead; link: Link } | "gone" | "refused" | "lost";
@@ -69,7 +71,8 @@ export async function dial(
           if (from === "stdout" && !frames.push(bytes)) stream.close();
         },
         onEnd(code) {
-          resolve(code === null ? "lost" : "refused");
+          // Killed: the container has too little memory now, which says nothing of what it holds.
+          resolve(code === null || code >= FIRST_SIGNAL_CODE ? "lost" : "refused");
           if (begun) handlers.onEnd();
         },
       },

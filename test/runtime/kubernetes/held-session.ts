@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
 import { until } from "../../until.ts";
 
-const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/holder.pl");
+export const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/holder.pl");
+
+/** For how many seconds a flood is held up once the connection is lost. */
+const PATIENCE = "0";
 
 /** Where holders of this test are, as in a container. */
 export function holderFolder(): string {
@@ -25,12 +28,24 @@ export class HeldSession {
     this.reading = this.#read();
   }
 
-  static open(folder: string, id: string, command: string, onOutput?: (bytes: Uint8Array) => void) {
-    return new HeldSession(["open", folder, id, "90", "30", "/bin/sh", "-c", command], onOutput);
+  static open(
+    folder: string,
+    id: string,
+    command: string,
+    onOutput?: (bytes: Uint8Array) => void,
+    patience = PATIENCE,
+  ) {
+    return new HeldSession(["open", folder, id, patience, "90", "30", "/bin/sh", "-c", command], onOutput);
   }
 
-  static attach(folder: string, id: string, offset: number, onOutput?: (bytes: Uint8Array) => void) {
-    return new HeldSession(["attach", folder, id, String(offset)], onOutput);
+  static attach(
+    folder: string,
+    id: string,
+    offset: number,
+    onOutput?: (bytes: Uint8Array) => void,
+    patience = PATIENCE,
+  ) {
+    return new HeldSession(["attach", folder, id, patience, String(offset)], onOutput);
   }
 
   send(type: string, text = "", bytes?: Uint8Array): void {
@@ -85,4 +100,13 @@ export class HeldSession {
 export async function heldSessions(folder: string): Promise<string[]> {
   const run = Bun.spawn(["perl", HOLDER, "list", folder], { stdout: "pipe" });
   return (await run.stdout.text()).split("\n").filter((line) => line !== "");
+}
+
+export async function endHeldSessions(folder: string): Promise<void> {
+  for (const id of await heldSessions(folder)) {
+    const session = HeldSession.attach(folder, id, 0).letGo();
+    session.send("k");
+    await session.frame("x");
+    await session.cut();
+  }
 }

@@ -2,7 +2,7 @@ import { afterEach, expect, test } from "bun:test";
 import { numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
 import { CountedStream, randomNumbers } from "../../sockets/cuts.ts";
 import { until } from "../../until.ts";
-import { HeldSession, heldSessions, holderFolder } from "./held-session.ts";
+import { endHeldSessions, HeldSession, heldSessions, holderFolder } from "./held-session.ts";
 
 /* What runs in containers and holds terminals there, on this machine's perl. */
 
@@ -14,14 +14,7 @@ const folder = holderFolder();
 let sessions = 0;
 const newSession = () => `s${++sessions}`;
 
-afterEach(async () => {
-  for (const id of await heldSessions(folder)) {
-    const session = HeldSession.attach(folder, id, 0).letGo();
-    session.send("k");
-    await session.frame("x");
-    await session.cut();
-  }
-});
+afterEach(() => endHeldSessions(folder));
 
 /** A session and all that it has printed, as text. */
 function open(command: string, id = newSession()) {
@@ -30,6 +23,14 @@ function open(command: string, id = newSession()) {
     shown.text += Buffer.from(bytes).toString();
   });
   return { id, session, shown, shows: (text: string) => until(() => shown.text.includes(text)) };
+}
+
+/** How much a session has printed. */
+async function endOf(id: string): Promise<number> {
+  const look = HeldSession.attach(folder, id, 0);
+  const [, , end = 0] = await look.head();
+  await look.cut();
+  return end;
 }
 
 test("gives the size from the first line on, and the new one after a resize", async () => {
@@ -167,19 +168,33 @@ test("drops what does not fit while nobody is attached, and counts it", async ()
   const { id, session } = open("stty -onlcr; head -c 5000000 /dev/zero; sleep 1000");
   await session.head();
   await session.cut();
-  const heads = async () => {
-    const look = HeldSession.attach(folder, id, 0);
-    const head = await look.head();
-    await look.cut();
-    return head;
-  };
-  await until(async () => (await heads())[2] === 5_000_000, { timeoutMs: 20_000, intervalMs: 100 });
-  const [start = 0, from] = await heads();
+  await until(async () => (await endOf(id)) === 5_000_000, { timeoutMs: 20_000, intervalMs: 100 });
+  const look = HeldSession.attach(folder, id, 0);
+  const [start = 0, from] = await look.head();
   expect(from).toBe(start);
   expect(5_000_000 - start).toBeWithin(KEPT, KEPT + SLACK + 64 * KIB);
   const session2 = HeldSession.attach(folder, id, 0).letGo();
   await until(() => session2.receivedBytes === 5_000_000 - start);
   await session2.cut();
+});
+
+test("holds a flood up while a lost connection may come back, and then lets it run", async () => {
+  const id = newSession();
+  const command = "stty -onlcr; head -c 8000000 /dev/zero; sleep 1000";
+  const lost = HeldSession.open(folder, id, command, undefined, "1000");
+  lost.send("c", "300000");
+  await until(() => lost.receivedBytes === 300_000);
+  await lost.cut();
+  const ends: number[] = [];
+  while (ends.length < 2 || ends.at(-1) !== ends.at(-2)) ends.push(await endOf(id));
+  expect(ends.at(-1)).toBeLessThan(1_000_000);
+  // Not all of what was sent has come.
+  const next = HeldSession.attach(folder, id, 10_000, undefined, "1");
+  expect((await next.head())[1]).toBe(10_000);
+  next.send("c", "300000");
+  await until(() => next.receivedBytes === 290_000);
+  await next.cut();
+  await until(async () => (await endOf(id)) === 8_000_000);
 });
 
 test("takes input while output is held up, so that Ctrl-C gets through a flood", async () => {
