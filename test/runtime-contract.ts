@@ -430,7 +430,8 @@ export function runtimeContract(
       await terminal.run("rm -f go");
       terminal.type("stty raw -echo; echo rea''dy; while [ ! -e go ]; do sleep 0.1; done; ");
       const total = PTY_INPUT_HIGH_WATER_BYTES * 3;
-      terminal.type(`head -c ${total} | tr -d '\\n' | wc -c; stty sane\n`);
+      // Counted by the shell: what is typed is echoed, and is not the answer.
+      terminal.type(`head -c $((${PTY_INPUT_HIGH_WATER_BYTES} * 3)) | tr -d '\\n' | wc -c; stty sane\n`);
       await terminal.saw("ready");
       const chunk = new Uint8Array(32 * 1024).fill(97);
       let sent = 0;
@@ -447,6 +448,15 @@ export function runtimeContract(
       await terminal.saw(String(total));
       terminal.pty.kill();
       await terminal.exited;
+    });
+
+    test("kill ends a terminal whose input nobody reads", async () => {
+      const terminal = await open(await running());
+      terminal.type("stty raw -echo; echo rea''dy; sleep 1000\n");
+      await terminal.saw("ready");
+      while (terminal.pty.write(new Uint8Array(32 * 1024)));
+      terminal.pty.kill();
+      expect(await terminal.exited).toBeGreaterThan(128);
     });
 
     test("several terminals of one environment see the same processes and files", async () => {

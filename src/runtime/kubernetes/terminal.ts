@@ -5,6 +5,10 @@ import { TERM_VARIABLE, WORKSPACE } from "./manifests.ts";
 
 const KILL_ATTEMPTS = 5;
 const KILL_AGAIN_MS = 2_000;
+/** The end of a shell is told this soon; where input waits that nobody has read, it never is. */
+const END_TOLD_MS = 2_000;
+/** 128 and SIGKILL. */
+const KILLED_EXIT_CODE = 137;
 
 const ANNOUNCED = "\x1b]devpocket;";
 const ESC = 0x1b;
@@ -61,6 +65,7 @@ export async function openTerminal(
 ): Promise<Pty> {
   let session: string | null = null;
   let exited = false;
+  let isKilled = false;
   let refusing = false;
   const head = new Announcement();
 
@@ -69,8 +74,13 @@ export async function openTerminal(
     const rest = head.flush();
     if (rest.length > 0) options.onData(rest);
     // The far side goes on after a lost connection, and nobody would ever use or end it again.
-    if (code === null && session !== null) void killSession(connection, target, session);
-    options.onExit(code);
+    if (code === null && session !== null && !isKilled) void killSession(connection, target, session);
+    options.onExit(code ?? (isKilled ? KILLED_EXIT_CODE : null));
+  };
+  const endSession = async (id: string) => {
+    isKilled = await killSession(connection, target, id);
+    if (isKilled) await Bun.sleep(END_TOLD_MS);
+    stream.close();
   };
   const stream = await openExec(
     connection,
@@ -111,7 +121,7 @@ export async function openTerminal(
       // A paused stream would not tell of the end.
       stream.resume();
       if (session === null) stream.close();
-      else void killSession(connection, target, session).then((reached) => reached || stream.close());
+      else void endSession(session);
     },
   };
 }
