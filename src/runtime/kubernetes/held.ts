@@ -322,7 +322,10 @@ class Held implements Pty, HeldTerminal {
     this.#heardAt = performance.now();
     if (type === "i") this.#taken(parsePlace(text));
     else if (type === "j") this.#jobsAsked.shift()?.(parseJobs(text));
-    else if (type === "x") this.#finish(Number(text));
+    else if (type === "x") {
+      this.#link?.send("k");
+      this.#finish(Number(text));
+    }
   }
 
   #taken(place: InputPlace): void {

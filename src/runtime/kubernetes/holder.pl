@@ -12,7 +12,7 @@
 # PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
 # (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE"; c(redit) "OFFSET": it may send output before
 # this one; w(rite): a place, a newline, and input with which the client has typed BYTES in all, and SEQ messages and
-# PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill).
+# PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and after the end: it has been heard of.
 #
 # Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
 use strict;
@@ -144,7 +144,7 @@ sub hold {
   my ($since, $asked) = (time) x 2;
   my (%conns, $viewer, %taken, @order, @untold);
   my $lost;    # how far the last viewer had come, and until when it is waited for
-  my ($code, $exited_at, $silent, $told, $kill_at, $ended_at);    # $silent: there is nothing more to be read
+  my ($code, $exited_at, $silent, $told, $is_heard, $kill_at, $ended_at);    # $silent: there is nothing more to be read
   resize($pty, $cols, $rows);
   my $shell = shell($tty, @command);
   my $umask = umask 0077;
@@ -213,7 +213,11 @@ sub hold {
     r => sub { ($cols, $rows) = split / /, $_[1]; resize($pty, $cols, $rows) },
     j => sub { $_[0]{out} .= frame('j', jobs($shell)) },
     p => sub { $_[0]{out} .= frame('p', '') },
-    k => sub { signal_session($shell, 'HUP', 'CONT', 'TERM'); $kill_at //= time + $KILL_AFTER },
+    k => sub {
+      return $is_heard = 1 if defined $told;
+      signal_session($shell, 'HUP', 'CONT', 'TERM');
+      $kill_at //= time + $KILL_AFTER;
+    },
   );
   my $hear = sub {
     my ($conn) = @_;
@@ -302,6 +306,7 @@ sub hold {
     $flush->($_) for @conns;
     $pump->();
     $drop->($_) for grep { $now - $_->{heard} > $SILENT } @conns;
+    last if $is_heard;
     last if defined $told && !$viewer && $now - $told > $DELIVERED;
     last if defined $ended_at && !$viewer && $now - $ended_at > $UNDELIVERED;
     if (!defined $ended_at && !$viewer && $now - $asked > $FORGOTTEN) {

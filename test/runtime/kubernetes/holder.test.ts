@@ -72,6 +72,14 @@ test("keeps output and exit of a command that ended while nobody was attached", 
   }
 });
 
+test("goes once its end has been heard of", async () => {
+  const { id, session } = open("exit 3");
+  expect(await session.letGo().frame("x")).toBe("3");
+  session.send("k");
+  await session.reading;
+  expect(await HeldSession.attach(folder, id, 0).frame("g")).toBe("");
+});
+
 test("says of a session that never was that it is gone", async () => {
   const session = HeldSession.attach(folder, "nosuch", 0);
   expect(await session.frame("g")).toBe("");
