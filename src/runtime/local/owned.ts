@@ -1,4 +1,5 @@
 import { readFile, readlink } from "node:fs/promises";
+import { orphanTest } from "./orphans.ts";
 import { familyOf, type Process, scanProcesses } from "./processes.ts";
 
 /*
@@ -74,7 +75,7 @@ export class Owned {
   async #marks(processes: Process[]): Promise<Map<number, string>> {
     const marked = new Map<number, string>();
     const others = processes.filter(({ pid, zombie }) => !zombie && pid !== process.pid);
-    const isOrphan = orphanTest(processes);
+    const isOrphan = await orphanTest(processes);
     for (let at = 0; at < others.length; at += BATCH) {
       await Promise.all(
         others.slice(at, at + BATCH).map(async (other) => {
@@ -96,29 +97,12 @@ export class Owned {
     return variables.slice(at + prefix.length).split("\0", 1)[0];
   }
 
-  /** Someone who has only gone to a workspace in a shell of their own has a parent and is left alone. */
   async #workspaceOf(pid: number): Promise<string | undefined> {
     const folder = await readlink(`/proc/${pid}/cwd`).catch(() => "");
     return folder.startsWith(`${this.#workspaces}/`)
       ? folder.slice(this.#workspaces.length + 1).split("/", 1)[0]
       : undefined;
   }
-}
-
-/**
- * Whether a process has lost its parent: then it is a child of pid 1, or of an ancestor of ours that takes
- * orphans in (prctl(2), PR_SET_CHILD_SUBREAPER; `bun run` is one), but not of that ancestor's session.
- */
-function orphanTest(processes: Process[]): (process: Process) => boolean {
-  const byPid = new Map(processes.map((one) => [one.pid, one]));
-  const ancestors = new Map<number, Process>();
-  for (let at = byPid.get(process.ppid); at && !ancestors.has(at.pid); at = byPid.get(at.parent)) {
-    ancestors.set(at.pid, at);
-  }
-  return ({ parent, session }) => {
-    const adopter = ancestors.get(parent);
-    return parent === 1 || (adopter !== undefined && adopter.session !== session);
-  };
 }
 
 function family({ processes, marked }: Scan, environmentId: string, roots: Iterable<number>): Process[] {

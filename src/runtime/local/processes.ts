@@ -20,6 +20,8 @@ export interface Process extends ProcessId {
   parent: number;
   group: number;
   session: number;
+  /** Device number of its controlling terminal; 0 without one, also once that was hung up. */
+  terminal: number;
   /** The process group that its terminal's input goes to; -1 without a terminal. */
   foreground: number;
   zombie: boolean;
@@ -42,6 +44,7 @@ export function parseStat(text: string): Process | undefined {
     parent: at(1),
     group: at(2),
     session: at(3),
+    terminal: at(4),
     foreground: at(5),
     zombie: fields[0] === "Z" || fields[0] === "X",
     startTicks: at(19),

@@ -9,18 +9,19 @@ import {
 } from "../../../src/runtime/local/processes.ts";
 
 function process_(pid: number, parent: number, session = pid): Process {
-  const unused = { name: "", group: pid, foreground: -1, zombie: false, cpuMs: 0, residentBytes: 0 };
-  return { ...unused, pid, parent, session, startTicks: pid };
+  const unused = { name: "", group: pid, terminal: 0, foreground: -1, zombie: false, cpuMs: 0 };
+  return { ...unused, residentBytes: 0, pid, parent, session, startTicks: pid };
 }
 
 test("a name with spaces and parentheses does not shift the fields", () => {
-  const rest = `S 1 70 71 0 -1 0 0 0 0 0 5 6 7 8 20 0 1 0 9999 4096 25 ${"0 ".repeat(20)}`;
+  const rest = `S 1 70 71 34816 -1 0 0 0 0 0 5 6 7 8 20 0 1 0 9999 4096 25 ${"0 ".repeat(20)}`;
   expect(parseStat(`42 (a) (b c) ${rest}`)).toEqual({
     pid: 42,
     name: "a) (b c",
     parent: 1,
     group: 70,
     session: 71,
+    terminal: 34816,
     foreground: -1,
     zombie: false,
     startTicks: 9999,
