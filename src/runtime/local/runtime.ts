@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { mkdir, readFile, realpath, rm, statfs, writeFile } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import type { Logger } from "../../lib/logger.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import { type Capacity, type EnvironmentRef, type Runtime, RuntimeRejected } from "../runtime.ts";
@@ -38,11 +38,10 @@ export interface LocalRuntime extends Runtime {
  */
 export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<LocalRuntime> {
   const { log, now = Date.now, retryPauseSeconds = 2 } = options;
-  const dataDir = resolve(options.dataDir);
-  const own = join(dataDir, "local");
-  await mkdir(own, { recursive: true, mode: 0o700 });
+  const dataDir = await realFolder(options.dataDir);
+  const own = await realFolder(join(dataDir, "local"));
   const release = await claim(own);
-  const owned = new Owned(await installationId(own), join(dataDir, "workspaces"));
+  const owned = new Owned(await installationId(own), await realFolder(join(dataDir, "workspaces")));
   const trial =
     options.sandbox === false
       ? { sandbox: null, reason: "switched off" }
@@ -118,6 +117,12 @@ export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<
       await release();
     },
   };
+}
+
+/** Made if need be; as the kernel names it, without symbolic links. */
+async function realFolder(path: string): Promise<string> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  return await realpath(path);
 }
 
 /** Ends what an earlier server has left and finds its workspaces again. */

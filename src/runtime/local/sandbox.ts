@@ -96,7 +96,7 @@ interface Tools {
  * Tries out whether environments can be sandboxed here.
  *
  * @param folder private, kept: holds the sandbox's passwd and group files
- * @param hidden must not be seen in the sandbox
+ * @param hidden a folder of which nothing may be seen in the sandbox, `folder` being in it; both real paths
  */
 export async function trySandbox(folder: string, hidden: string): Promise<SandboxTrial> {
   const bwrap = Bun.which("bwrap");
@@ -109,7 +109,7 @@ export async function trySandbox(folder: string, hidden: string): Promise<Sandbo
   writeFileSync(join(folder, "passwd"), PASSWD);
   writeFileSync(join(folder, "group"), GROUP);
   const sandbox = sandboxOf({ bwrap, nsenter, unshare }, folder, hidden);
-  const reason = await tryOut(sandbox, folder, hidden);
+  const reason = await tryOut(sandbox, folder);
   return reason === null ? { sandbox, reason } : { sandbox: null, reason };
 }
 
@@ -201,8 +201,12 @@ async function onlyChild(pid: number): Promise<number | undefined> {
   }
 }
 
+// The hidden folder itself may be there, empty, where another is mounted over it.
+const TRIAL = `cd ${SANDBOX_WORKSPACE} && touch x && [ "$(id -u)" = ${USER_ID} ] || exit
+[ ! -e "$1" ] || { echo "the data folder can be seen in it" >&2; exit 1; }`;
+
 /** Null, or why it does not work: the whole way is gone once, a terminal's included. */
-async function tryOut(sandbox: Sandbox, folder: string, hidden: string): Promise<string | null> {
+async function tryOut(sandbox: Sandbox, folder: string): Promise<string | null> {
   const workspace = join(folder, "trial");
   mkdirSync(workspace, { recursive: true, mode: 0o700 });
   const env = { PATH: SANDBOX_PATH };
@@ -220,8 +224,7 @@ async function tryOut(sandbox: Sandbox, folder: string, hidden: string): Promise
     if (!value) return `bubblewrap does not work here: ${await firstLine(first.stderr)}`;
     const init = await findInit(first.pid);
     if (init === undefined || !(await readProcess(init))) return "the sandbox's first process was not found";
-    const script = 'cd /workspace && touch x && [ ! -e "$1" ] && [ "$(id -u)" = 1000 ]';
-    const joined = Bun.spawn(sandbox.join(["sh", "-c", script, "sh", hidden], init), {
+    const joined = Bun.spawn(sandbox.join(["sh", "-c", TRIAL, "sh", folder], init), {
       env,
       stdin: "ignore",
       stdout: "ignore",

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { newId } from "../../../src/lib/ids.ts";
 import { readProcess } from "../../../src/runtime/local/processes.ts";
@@ -21,8 +21,8 @@ afterEach(() => folder.remove());
 const file = (name: string) => join(folder.path, name);
 
 /** For `sh`: a server that takes the data folder over and ends. */
-function server(): string {
-  const task = { dataDir: folder.path, sandbox: false, specs: [], sleep: "" };
+function server(dataDir = folder.path): string {
+  const task = { dataDir, sandbox: false, specs: [], sleep: "" };
   return `bun ${join(import.meta.dir, "server.ts")} ${shellQuote(JSON.stringify(task))} >${file("said")}`;
 }
 
@@ -31,7 +31,7 @@ async function takenOver(): Promise<void> {
 }
 
 /** For `sh`: what an environment leaves that has cleared its variables; its pid is in the file `pid`. */
-const ORPHAN = "(env -i setsid sh -c 'echo $$ >pid; exec sleep 1000' &)";
+const ORPHAN = "(env -i setsid sh -c 'echo $$ >pid; exec sleep 60' >/dev/null 2>&1 &)";
 
 async function orphanPid(): Promise<number> {
   const text = () => (existsSync(join(workspace, "pid")) ? readFileSync(join(workspace, "pid"), "utf8") : "");
@@ -55,6 +55,13 @@ describe("a server that starts", () => {
     expect(await isThere(pid)).toBe(false);
     await child.stdin.end();
     await child.exited;
+  });
+
+  test("ends that also when its data folder was named by a symbolic link", async () => {
+    symlinkSync(folder.path, file("link"));
+    await Bun.spawn(["sh", "-c", `${ORPHAN}; ${server(file("link"))}`], { cwd: workspace, env: { PATH } })
+      .exited;
+    expect(await isThere(await orphanPid())).toBe(false);
   });
 });
 

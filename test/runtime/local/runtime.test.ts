@@ -1,5 +1,17 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { LocalRuntime } from "../../../src/runtime/local/runtime.ts";
 import { TestTerminal } from "../../runtime-contract.ts";
@@ -197,6 +209,43 @@ describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
       }
       await runtime.remove(spec);
       await reach(runtime, spec, "absent");
+    },
+  );
+});
+
+/** In what sandboxes show of the host; only there for those who may write to it. */
+const SHOWN = "/usr/local";
+
+function mayWriteTo(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe.if(MODES.includes(true) && mayWriteTo(SHOWN))("a data folder among the system's own", () => {
+  test.each(["itself", "a symbolic link to it"])(
+    "is not seen in a sandbox when it is named by %s",
+    async (how) => {
+      const real = mkdtempSync(join(SHOWN, "devpocket-local-"));
+      const outside = temporaryFolder();
+      const dataDir = how === "itself" ? real : join(outside.path, "link");
+      if (dataDir !== real) symlinkSync(real, dataDir);
+      mkdirSync(join(real, "keys"));
+      const runtime = await localRuntime(dataDir, true);
+      try {
+        expect(runtime.isolation).toEqual({ sandboxed: true });
+        const spec = localSpec();
+        await runtime.ensure(spec);
+        await reach(runtime, spec, "running");
+        expect(await runIn(runtime, spec, `ls -A ${real}; echo ran`)).toBe("ran");
+      } finally {
+        await runtime.close();
+        outside.remove();
+        rmSync(real, { recursive: true });
+      }
     },
   );
 });
