@@ -43,6 +43,8 @@ export class Journal {
   readonly #folder: string;
   /** Where the next line goes; undefined until the files were looked at. */
   #end: Position | undefined;
+  /** Where the lines of an earlier server end. */
+  #found: Position = { file: 1, offset: 0 };
   #first = 1;
   #descriptor: number | undefined;
   readonly #waiting = new Set<() => void>();
@@ -51,7 +53,7 @@ export class Journal {
     this.#folder = folder;
   }
 
-  /** Throws what writing throws: a full disk, for one. */
+  /** Throws what writing throws (a full disk, for one), and has then written nothing. */
   append(entries: readonly JournalEntry[]): void {
     if (entries.length === 0) return;
     const text = entries
@@ -63,11 +65,13 @@ export class Journal {
     const end = this.#lookAtFiles();
     if (end.offset > 0 && end.offset + bytes.length > FILE_LIMIT_BYTES) this.#beginFile(end);
     this.#descriptor ??= openSync(this.#path(end.file), "a", 0o600);
-    for (let at = 0; at < bytes.length; ) {
-      const written = writeSync(this.#descriptor, bytes, at);
-      at += written;
-      end.offset += written;
+    try {
+      for (let at = 0; at < bytes.length; ) at += writeSync(this.#descriptor, bytes, at);
+    } catch (error) {
+      ftruncateSync(this.#descriptor, end.offset);
+      throw error;
     }
+    end.offset += bytes.length;
     this.wake();
   }
 
@@ -86,7 +90,7 @@ export class Journal {
 
   /** Lines after `after`, then those that come, until `signal` aborts or `isOver` says so with all given. */
   async *read(after: string | null, signal: AbortSignal, isOver: () => boolean): AsyncGenerator<LogLine> {
-    const at = parseCursor(after);
+    const at = await this.#placeOf(after);
     while (!signal.aborted) {
       const woken = this.#nextChange(signal);
       const over = isOver();
@@ -94,6 +98,19 @@ export class Journal {
       if (over && this.#isAtEnd(at)) return;
       if (this.#isAtEnd(at)) await woken;
     }
+  }
+
+  /**
+   * Cursors are kept more safely than the files: after a power cut one may name a place that is no more, or
+   * already lies within what was written since.
+   */
+  async #placeOf(cursor: string | null): Promise<Position> {
+    const at = parseCursor(cursor);
+    if (at.file > this.#lookAtFiles().file) return { file: 0, offset: 0 };
+    const { file, offset } = this.#found;
+    if (at.file !== file || at.offset <= offset) return at;
+    const before = await readLines(this.#path(file), at.offset - 1, at.offset);
+    return before.length > 0 ? at : { file, offset };
   }
 
   #nextChange(signal: AbortSignal): Promise<void> {
@@ -160,7 +177,8 @@ export class Journal {
       : [];
     this.#first = numbers.length ? Math.min(...numbers) : 1;
     const file = numbers.length ? Math.max(...numbers) : 1;
-    this.#end = { file, offset: numbers.length ? mendEnd(this.#path(file)) : 0 };
+    this.#found = { file, offset: numbers.length ? mendEnd(this.#path(file)) : 0 };
+    this.#end = { ...this.#found };
     return this.#end;
   }
 

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { appendFileSync, readdirSync, statSync } from "node:fs";
+import { appendFileSync, readdirSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { Journal, type JournalEntry } from "../../../src/runtime/local/journal.ts";
 import type { LogLine } from "../../../src/runtime/runtime.ts";
+import { until } from "../../until.ts";
 import { temporaryFolder } from "./harness.ts";
 
 let folder = temporaryFolder();
@@ -59,6 +60,59 @@ test("a line that a killed server has not written to its end is gone, the next o
   expect((await all(again)).map(({ message }) => message)).toEqual(["first", "second"]);
   expect((await all(again, first?.cursor ?? null)).map(({ message }) => message)).toEqual(["second"]);
 });
+
+test.each([
+  ["nothing", []],
+  ["less than that", ["a"]],
+  ["more than that", ["a", "b".repeat(200), "c"]],
+])("a reader who had lines that a power cut has taken gets all that came since: %s", async (_what, since) => {
+  const journal = new Journal(folder.path);
+  journal.append([entry("kept")]);
+  journal.append([entry("l".repeat(100))]);
+  const [kept, lost] = (await all(journal)).map(({ cursor }) => cursor);
+  journal.close();
+  truncateSync(join(folder.path, "log.1.jsonl"), Number(kept?.split(":")[1]));
+  const again = new Journal(folder.path);
+  again.append(since.map(entry));
+  const stop = new AbortController();
+  const read: string[] = [];
+  const reading = (async () => {
+    for await (const { message } of again.read(lost ?? null, stop.signal, () => false)) read.push(message);
+  })();
+  await until(() => read.length === since.length);
+  again.append([entry("last")]);
+  await until(() => read.length === since.length + 1);
+  stop.abort();
+  await reading;
+  expect(read).toEqual([...since, "last"]);
+});
+
+test("a cursor in a file that is not there any more reads from the beginning", async () => {
+  const journal = new Journal(folder.path);
+  journal.append([entry("first")]);
+  expect((await all(journal, "2:10")).map(({ message }) => message)).toEqual(["first"]);
+});
+
+test("a disk that is full while it is written costs what was appended then, and nothing else", async () => {
+  const journal = new Journal(folder.path);
+  journal.append([entry("first")]);
+  const ignore = () => {};
+  process.on("SIGXFSZ", ignore);
+  limitFiles("1000:");
+  try {
+    expect(() => journal.append([entry("x".repeat(2000))])).toThrow();
+  } finally {
+    limitFiles("unlimited:");
+    process.off("SIGXFSZ", ignore);
+  }
+  journal.append([entry("next")]);
+  expect((await all(journal)).map(({ message }) => message)).toEqual(["first", "next"]);
+});
+
+/** Bytes that a file may grow to, as a full disk would have it. */
+function limitFiles(bytes: string): void {
+  expect(Bun.spawnSync(["prlimit", `--pid=${process.pid}`, `--fsize=${bytes}`]).exitCode).toBe(0);
+}
 
 test("the oldest lines go when it is full; a reader goes on with those that are left", async () => {
   const journal = new Journal(folder.path);
