@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
 import { outputHold } from "./hold.ts";
 import { jobsOf } from "./jobs.ts";
@@ -22,33 +23,10 @@ const KILL_GRACE_MS = 300;
 /** How long a leader may take to reap what has ended. */
 const REAPING_MS = 50;
 
-/** Signal numbers by name, for exit codes. */
-const SIGNALS: Record<string, number> = {
-  SIGHUP: 1,
-  SIGINT: 2,
-  SIGQUIT: 3,
-  SIGILL: 4,
-  SIGTRAP: 5,
-  SIGABRT: 6,
-  SIGBUS: 7,
-  SIGFPE: 8,
-  SIGKILL: 9,
-  SIGUSR1: 10,
-  SIGSEGV: 11,
-  SIGUSR2: 12,
-  SIGPIPE: 13,
-  SIGALRM: 14,
-  SIGTERM: 15,
-  SIGXCPU: 24,
-  SIGXFSZ: 25,
-  SIGSYS: 31,
-};
-
-/** As a shell has it: 128+n for signal n. */
-function exitCodeOf(exitCode: number | null, signal: string | number | null): number | null {
+/** As a shell has it: 128+n for signal n. The real-time signals have no names. */
+function exitCodeOf(exitCode: number | null, signal: NodeJS.Signals | number | null): number | null {
   if (exitCode !== null || signal === null) return exitCode;
-  const number = typeof signal === "number" ? signal : SIGNALS[signal];
-  return number === undefined ? null : 128 + number;
+  return 128 + (typeof signal === "number" ? signal : constants.signals[signal]);
 }
 
 /** Where anything was typed last: all terminals share the event loop, and what it has time for. */
