@@ -44,7 +44,9 @@ interface Change {
 /** What the output of a terminal says of its screen: title and modes, at any offset of the scrollback. */
 export class Screen {
   title: string | null = null;
-  /** Modes before the first of `#changes`; a mode that was never touched is not in it. */
+  /** Modes at the end of the output; one that was never touched is not in it. */
+  readonly #current = new Map<number, boolean>();
+  /** Modes before the first of `#changes`. */
   readonly #before = new Map<number, boolean>();
   readonly #changes: Change[] = [];
   /** A sequence that was cut by the end of a read, one character a byte. */
@@ -87,16 +89,14 @@ export class Screen {
     } else if (modes !== undefined) {
       for (const mode of modes.split(";").map(Number)) this.#change(offset, mode, letter === "h");
     } else if (single === "c") {
-      for (const [mode, on] of MODES) if (this.#isTouched(mode)) this.#change(offset, mode, on);
+      for (const mode of this.#current.keys()) this.#change(offset, mode, MODES.get(mode) === true);
     } else this.#change(offset, KEYPAD, single === "=");
   }
 
-  #isTouched(mode: number): boolean {
-    return this.#before.has(mode) || this.#changes.some((change) => change.mode === mode);
-  }
-
   #change(offset: number, mode: number, on: boolean): void {
-    if (!MODES.has(mode)) return;
+    // What changes nothing must not push out what did.
+    if (!MODES.has(mode) || this.#current.get(mode) === on) return;
+    this.#current.set(mode, on);
     this.#changes.push({ offset, mode, on });
     if (this.#changes.length <= MAX_CHANGES) return;
     // What is forgotten too early lies within what is replayed, and comes into effect there again.

@@ -78,4 +78,14 @@ describe("modes", () => {
     for (let n = 0; n < 20; n++) screen.push(flicker, n * flicker.length);
     expect(modes(screen.restoreAt(20 * flicker.length))).toEqual({ on: [25], off: [] });
   });
+
+  test.each(["\x1bc", "\x1b[?25h", "\x1b>"])(
+    "are remembered where they changed: %j may come for ever",
+    (same) => {
+      const changes = "\x1b[?25l\x1b=\x1b[?1049h";
+      const screen = screenOf(changes, "\x1bc", same.repeat(10_000));
+      expect(modes(screen.restoreAt(1))).toEqual({ on: [], off: [25] });
+      expect(modes(screen.restoreAt(changes.length))).toEqual({ on: [1049], off: [25] });
+    },
+  );
 });
