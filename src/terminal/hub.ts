@@ -63,9 +63,11 @@ const DEFAULT_SIZE: TerminalSize = { cols: 80, rows: 24 };
 
 interface Room {
   sessions: Map<string, Session>;
-  /** Ids of shells that are being started or taken up. */
-  opening: Set<string>;
-  /** Counts the times that all sessions were ended: what was being started then is ended too. */
+  /** Ids of shells that are being started. */
+  starting: Set<string>;
+  /** Shells of an earlier server, by id: several clients may come back to one at once. */
+  takingUp: Map<string, Promise<Session | undefined>>;
+  /** Counts the times that all sessions were ended: what was being started or taken up then is ended too. */
   epoch: number;
 }
 
@@ -76,8 +78,8 @@ export class TerminalHub {
   readonly #rooms = new Map<string, Room>();
   /** Environments whose held shells are known, or are being learned of. */
   readonly #known = new Map<string, Promise<void>>();
-  readonly #takingUp = new Map<string, Promise<Session | undefined>>();
   #timer: Timer | undefined;
+  #isClosed = false;
 
   constructor(options: HubOptions) {
     this.#options = options;
@@ -161,6 +163,7 @@ export class TerminalHub {
 
   /** The server stops: lets go of shells that can run on without it, and ends all others. */
   close(): void {
+    this.#isClosed = true;
     clearInterval(this.#timer);
     for (const room of this.#rooms.values()) for (const session of room.sessions.values()) session.release();
     for (const environmentId of [...this.#rooms.keys()]) this.endAll(environmentId);
@@ -185,12 +188,23 @@ export class TerminalHub {
   async #begin(environmentId: string, size: TerminalSize): Promise<Session> {
     // Those that an earlier server has left count too, but nobody has to wait for that.
     void this.#learn(environmentId).catch(() => undefined);
-    makeRoom(this.#room(environmentId));
+    const room = this.#room(environmentId);
+    const { epoch } = room;
+    makeRoom(room);
     const session = this.#session(environmentId, { id: newId(), size });
-    await this.#admit(environmentId, session, () =>
-      session.start((options) => this.#options.open(environmentId, options)),
-    );
-    return session;
+    room.starting.add(session.id);
+    try {
+      await session.start((options) => this.#options.open(environmentId, options));
+      if (this.#isOver(room, epoch)) {
+        session.kill();
+        throw ended();
+      }
+      room.sessions.set(session.id, session);
+      return session;
+    } finally {
+      room.starting.delete(session.id);
+      this.#forgetEmpty(environmentId, room);
+    }
   }
 
   /** A session that is known, or that an earlier server has left. */
@@ -220,22 +234,35 @@ export class TerminalHub {
     await Promise.all(ids.map((id) => this.#takeUp(environmentId, id)));
   }
 
-  /** Several clients may come back to it at once. */
   #takeUp(environmentId: string, id: string): Promise<Session | undefined> {
-    const key = `${environmentId}/${id}`;
+    const room = this.#room(environmentId);
+    if (room.starting.has(id) || room.sessions.has(id)) return Promise.resolve(room.sessions.get(id));
     const taking =
-      this.#takingUp.get(key) ?? this.#resume(environmentId, id).finally(() => this.#takingUp.delete(key));
-    this.#takingUp.set(key, taking);
+      room.takingUp.get(id) ??
+      this.#resume(environmentId, room, id).finally(() => {
+        room.takingUp.delete(id);
+        this.#forgetEmpty(environmentId, room);
+      });
+    room.takingUp.set(id, taking);
     return taking;
   }
 
-  async #resume(environmentId: string, id: string): Promise<Session | undefined> {
-    const room = this.#rooms.get(environmentId);
-    if (room?.opening.has(id) || room?.sessions.has(id)) return room.sessions.get(id);
+  async #resume(environmentId: string, room: Room, id: string): Promise<Session | undefined> {
+    const { epoch } = room;
     const held = await this.#options.takeUp?.(environmentId, id);
     if (!held) return undefined;
+    if (this.#isOver(room, epoch)) {
+      held.release();
+      throw ended();
+    }
     const session = this.#session(environmentId, { id, size: held.size, held });
-    await this.#admit(environmentId, session, () => session.resume(held));
+    await session.resume(held);
+    if (this.#isOver(room, epoch)) {
+      if (this.#isClosed) session.release();
+      else session.kill();
+      throw ended();
+    }
+    room.sessions.set(id, session);
     return session;
   }
 
@@ -249,29 +276,16 @@ export class TerminalHub {
     });
   }
 
-  /** Counts a session from before its shell begins, unless the environment has stopped meanwhile. */
-  async #admit(environmentId: string, session: Session, begin: () => Promise<void>): Promise<void> {
-    const room = this.#room(environmentId);
-    const { epoch } = room;
-    room.opening.add(session.id);
-    try {
-      await begin();
-      if (room.epoch !== epoch) {
-        session.kill();
-        // Not for good: where it restarts, whoever waits gets the next shell.
-        throw new RuntimeRejected("rejected", "The environment has stopped");
-      }
-      room.sessions.set(session.id, session);
-    } finally {
-      room.opening.delete(session.id);
-      this.#forgetEmpty(environmentId, room);
-    }
+  /** Since `epoch` the environment has stopped, or the server stops. */
+  #isOver(room: Room, epoch: number): boolean {
+    return this.#isClosed || room.epoch !== epoch;
   }
 
   #room(environmentId: string): Room {
-    const room = this.#rooms.get(environmentId) ?? {
+    const room: Room = this.#rooms.get(environmentId) ?? {
       sessions: new Map(),
-      opening: new Set<string>(),
+      starting: new Set(),
+      takingUp: new Map(),
       epoch: 0,
     };
     this.#rooms.set(environmentId, room);
@@ -279,13 +293,19 @@ export class TerminalHub {
   }
 
   #forgetEmpty(environmentId: string, room: Room): void {
-    if (room.sessions.size === 0 && room.opening.size === 0) this.#rooms.delete(environmentId);
+    const { sessions, starting, takingUp } = room;
+    if (sessions.size + starting.size + takingUp.size === 0) this.#rooms.delete(environmentId);
   }
+}
+
+/** Not for good: where the environment restarts, whoever waits gets the next shell. */
+function ended(): RuntimeRejected {
+  return new RuntimeRejected("rejected", "The environment has stopped");
 }
 
 /** Too many: one that has ended goes, else the one that has been detached longest. @throws AppError */
 function makeRoom(room: Room): void {
-  if (room.sessions.size + room.opening.size < TERMINAL_LIMITS.sessionsPerEnvironment) return;
+  if (room.sessions.size + room.starting.size < TERMINAL_LIMITS.sessionsPerEnvironment) return;
   let oldest: Session | undefined;
   for (const session of room.sessions.values()) {
     if (session.attached > 0 || session.detachedAt === null) continue;
