@@ -3,6 +3,8 @@
  * in bytes, as the binary protocol does.
  */
 export class KeptInput {
+  /** Undefined: what is typed now is for the first that there will be. */
+  #shell: string | undefined;
   #taken = 0;
   #bytes = 0;
   #pieces: Uint8Array[] = [];
@@ -34,12 +36,21 @@ export class KeptInput {
     }
   }
 
-  /** From now on it goes to another shell, which has taken everything before `offset`. */
-  startAt(offset: number): void {
-    this.#taken = offset;
+  /**
+   * It goes to `shell`, which has taken everything before `offset`. What was meant for another is not typed
+   * into it, nor into the same where that has forgotten how far it was: nobody knows what of it was applied.
+   */
+  goTo(shell: string, offset: number): void {
+    const isForgotten = offset < this.#taken;
+    if (shell !== this.#shell || isForgotten) {
+      if (this.#shell !== undefined) this.#clear();
+      this.#shell = shell;
+      this.#taken = offset;
+    }
+    this.take(offset);
   }
 
-  clear(): void {
+  #clear(): void {
     this.#pieces = [];
     this.#bytes = 0;
   }

@@ -17,8 +17,6 @@ interface Place {
   /** Names this client over its connections. */
   clientId: string;
   session: string | undefined;
-  /** The shell that what is typed goes to; undefined before there is one. */
-  typingInto: string | undefined;
   /** Undefined: from the beginning of what the server still has. */
   offset: number | undefined;
 }
@@ -40,7 +38,6 @@ export async function joinTerminal(api: Api, environmentId: string, session?: st
   const place: Place = {
     clientId: crypto.randomUUID(),
     session,
-    typingInto: undefined,
     offset: undefined,
   };
   try {
@@ -78,12 +75,10 @@ class Line {
     process.stdin.resume();
   }
 
-  /** A shell takes input by `send`: what it has taken ends at `offset`, all that is kept follows. */
-  connect(send: (bytes: Uint8Array) => void, offset: number, shell: "same" | "first" | "other"): void {
-    // Into another shell nothing is typed that was meant for the one that is gone.
-    if (shell === "other") this.#kept.clear();
-    if (shell !== "same") this.#kept.startAt(offset);
-    this.taken(offset);
+  /** `shell` takes input by `send`: what it has taken ends at `offset`, all that is kept follows. */
+  connect(send: (bytes: Uint8Array) => void, shell: string, offset: number): void {
+    this.#kept.goTo(shell, offset);
+    this.#readOn();
     this.#send = send;
     for (const bytes of this.#kept) send(bytes);
   }
@@ -95,6 +90,10 @@ class Line {
   /** The server has everything before `offset`. */
   taken(offset: number): void {
     this.#kept.take(offset);
+    this.#readOn();
+  }
+
+  #readOn(): void {
     if (this.#kept.bytes < MAX_KEPT_BYTES) process.stdin.resume();
   }
 
@@ -163,7 +162,11 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
           place.offset = Number(field(message, "offset", "0"));
           process.stdout.write(field(message, "restore", ""));
           resize();
-          startTyping(session, Number(field(message, "input_offset", "0")));
+          line.connect(
+            (bytes) => socket.readyState === WebSocket.OPEN && socket.send(bytes),
+            session,
+            Number(field(message, "input_offset", "0")),
+          );
           return;
         }
         case "input_ack":
@@ -183,13 +186,6 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
         case "error":
           say(field(message, "message", ""));
       }
-    }
-
-    function startTyping(session: string, offset: number): void {
-      const before = place.typingInto;
-      place.typingInto = session;
-      const shell = before === undefined ? "first" : before === session ? "same" : "other";
-      line.connect((bytes) => socket.readyState === WebSocket.OPEN && socket.send(bytes), offset, shell);
     }
 
     void line.left.then(() => finish({ kind: "left" }));

@@ -11,7 +11,7 @@ test("input is kept from the first byte on that was not taken, wherever pieces b
       fc.nat(1000),
       (steps, offset) => {
         const kept = new KeptInput();
-        kept.startAt(offset);
+        kept.goTo("shell", offset);
         let typed = "";
         let taken = 0;
         for (const step of steps) {
@@ -35,4 +35,20 @@ test("a repeated or an older acknowledgement takes nothing", () => {
   kept.push(Buffer.from("abcdef"));
   for (const offset of [4, 4, 2, 0]) kept.take(offset);
   expect(contentOf(kept)).toBe("ef");
+});
+
+test.each([
+  { into: "the first shell", before: null, shell: "a", offset: 7, kept: "abcdef" },
+  { into: "the same shell", before: "a", shell: "a", offset: 9, kept: "cdef" },
+  { into: "another shell", before: "a", shell: "b", offset: 0, kept: "" },
+  { into: "the same shell that has forgotten us", before: "a", shell: "a", offset: 0, kept: "" },
+])("into $into goes what it is to get", ({ before, shell, offset, kept: expected }) => {
+  const kept = new KeptInput();
+  if (before !== null) kept.goTo(before, 7);
+  kept.push(Buffer.from("abcdef"));
+  kept.goTo(shell, offset);
+  expect(contentOf(kept)).toBe(expected);
+  kept.push(Buffer.from("more"));
+  kept.take(offset + 1);
+  expect(contentOf(kept)).toBe(`${expected}more`.slice(1));
 });

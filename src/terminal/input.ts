@@ -24,8 +24,11 @@ export interface InputStream {
 export type InputResult = "taken" | "repeated" | "skipped" | "refused";
 
 class Stream implements InputStream {
+  readonly clientId: string;
   /** Under which the far side knows it: a client that was forgotten begins as another. */
   readonly key: string;
+  /** Its client can type now. */
+  isAttached = false;
   seq = 0;
   bytes = 0;
   taken = { seq: 0, bytes: 0 };
@@ -38,8 +41,9 @@ class Stream implements InputStream {
   /** Numbered messages that are not wholly written, by the place of their last byte. */
   readonly #messages: { seq: number; end: number }[] = [];
 
-  constructor(key: string, place?: InputPlace) {
-    this.key = key;
+  constructor(clientId: string, place?: InputPlace) {
+    this.clientId = clientId;
+    this.key = place?.client ?? `${clientId}/${newId()}`;
     this.#written = { bytes: 0, seq: 0, seqEnd: 0 };
     if (!place) return;
     this.seq = place.seq;
@@ -106,21 +110,32 @@ export class TerminalInput {
   restore(places: InputPlace[]): void {
     for (const place of places) {
       const [clientId = ""] = place.client.split("/");
-      this.#streams.delete(clientId);
-      this.#streams.set(clientId, new Stream(place.client, place));
+      this.#use(new Stream(clientId, place));
     }
   }
 
-  /** The place of `clientId`, from its beginning when it is new. Those used longest ago are forgotten. */
-  stream(clientId: string): InputStream {
-    const stream = this.#streams.get(clientId) ?? new Stream(`${clientId}/${newId()}`);
-    this.#streams.delete(clientId);
-    this.#streams.set(clientId, stream);
-    if (this.#streams.size > TERMINAL_LIMITS.inputStreams) {
-      const oldest = this.#streams.keys().next().value;
-      if (oldest !== undefined) this.#streams.delete(oldest);
-    }
+  /** The place of `clientId`, from its beginning when it is new: remembered for as long as it is attached. */
+  attach(clientId: string): InputStream {
+    const stream = this.#streams.get(clientId) ?? new Stream(clientId);
+    stream.isAttached = true;
+    this.#use(stream);
+    this.#forgetUnused();
     return stream;
+  }
+
+  /** Its client has gone: of those that have, the longest unused are forgotten. */
+  detach(from: InputStream): void {
+    const stream = asStream(from);
+    stream.isAttached = false;
+    // One that has typed nothing is as good as new when it comes back.
+    if (stream.bytes === 0 && stream.seq === 0) this.#streams.delete(stream.clientId);
+    this.#forgetUnused();
+  }
+
+  /** Whether all that `clientId` has typed is taken. */
+  isSettled(clientId: string): boolean {
+    const stream = this.#streams.get(clientId);
+    return stream === undefined || stream.taken.bytes === stream.bytes;
   }
 
   /**
@@ -140,6 +155,7 @@ export class TerminalInput {
     stream.skipBytes += before;
     stream.add(length - before, seq);
     this.#admittedBytes += length;
+    this.#use(stream);
     if (!this.confirms) stream.taken = { seq: stream.seq, bytes: stream.bytes };
     return "taken";
   }
@@ -181,10 +197,31 @@ export class TerminalInput {
     stream.onTaken?.();
   }
 
+  /** Those used last come last. */
+  #use(stream: Stream): void {
+    this.#streams.delete(stream.clientId);
+    this.#streams.set(stream.clientId, stream);
+  }
+
+  #forgetUnused(): void {
+    let tooMany = this.#streams.size - TERMINAL_LIMITS.inputStreams;
+    for (const stream of this.#streams.values()) {
+      if (tooMany <= 0) return;
+      if (stream.isAttached) continue;
+      this.#streams.delete(stream.clientId);
+      tooMany -= 1;
+    }
+  }
+
   #pass(stream: Stream, bytes: Uint8Array): void {
     this.#admittedBytes -= bytes.length;
     if (bytes.length > 0) this.#heldUp = !this.#write(bytes, stream.advance(bytes.length));
   }
+}
+
+/** The place of someone who can't type: nobody remembers it. */
+export function unusedStream(): InputStream {
+  return new Stream("");
 }
 
 function asStream(stream: InputStream): Stream {

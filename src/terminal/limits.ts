@@ -21,7 +21,7 @@ export const TERMINAL_LIMITS = {
   /** A client that comes back waits this long for its earlier input to be safe. */
   settleMs: 2 * SECOND,
   settleCheckMs: 5,
-  /** Clients whose place in the input is remembered; the longest unused are forgotten. */
+  /** Clients whose place in the input is remembered; of those that are gone the longest unused are forgotten. */
   inputStreams: 64,
 
   /** What one frame of output carries at most. */

@@ -1,7 +1,7 @@
 import { ByteRing } from "../lib/ring.ts";
 import type { HeldTerminal, Pty, TerminalJobs, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
 import { Attachment, type AttachmentOptions, type Source } from "./attachment.ts";
-import { type InputResult, TerminalInput } from "./input.ts";
+import { type InputResult, TerminalInput, unusedStream } from "./input.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 import { Screen } from "./screen.ts";
 
@@ -110,9 +110,8 @@ export class Session implements Source {
    * on its next one, and keeps nothing of it to send again.
    */
   async inputSettled(clientId: string): Promise<void> {
-    const stream = this.#input.stream(clientId);
     const end = this.#options.now() + TERMINAL_LIMITS.settleMs;
-    while (stream.taken.bytes < stream.bytes && this.exit === null && this.#options.now() < end) {
+    while (!this.#input.isSettled(clientId) && this.exit === null && this.#options.now() < end) {
       await Bun.sleep(TERMINAL_LIMITS.settleCheckMs);
     }
   }
@@ -124,7 +123,8 @@ export class Session implements Source {
       other.viewer.displaced();
       other.detach();
     }
-    const attachment = new Attachment(this, this.#input.stream(options.clientId), options);
+    const input = options.readOnly ? unusedStream() : this.#input.attach(options.clientId);
+    const attachment = new Attachment(this, input, options);
     this.#attachments.add(attachment);
     this.detachedAt = null;
     this.resize(attachment);
@@ -133,6 +133,7 @@ export class Session implements Source {
 
   detach(attachment: Attachment): void {
     this.#attachments.delete(attachment);
+    if (!attachment.readOnly) this.#input.detach(attachment.input);
     if (this.#attachments.size === 0) this.detachedAt = this.#options.now();
     this.regulate();
   }

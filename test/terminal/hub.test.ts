@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Pty, RuntimeRejected, type TerminalOptions } from "../../src/runtime/runtime.ts";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
+import { TERMINAL_LIMITS } from "../../src/terminal/limits.ts";
 import { ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
 
@@ -175,6 +176,54 @@ describe("a session", () => {
     });
     expect(results).toEqual(["taken", "taken", "repeated", "repeated", "skipped", "taken", "taken"]);
     expect(pty().typed).toBe("1234");
+  });
+
+  test.each<[string, Partial<AttachRequest>]>([
+    ["look", { readOnly: true }],
+    ["type", {}],
+  ])(
+    "remembers how far the input of a client that is there has come, however many come to %s and go",
+    async (_what, changes) => {
+      const { attach, pty } = setUp();
+      const laptop = await attach({ clientId: "laptop" });
+      const { id } = laptop.session;
+      const send = (to: typeof laptop, seq: number) => {
+        const result = to.attachment.admit(1, seq);
+        if (result === "taken") to.attachment.write(Buffer.from(String(seq)));
+        return result;
+      };
+      expect(send(laptop, 1)).toBe("taken");
+      for (let n = 0; n < 100; n++) {
+        const other = await attach({ sessionId: id, ...changes });
+        if (!other.attachment.readOnly) send(other, 7);
+        other.attachment.detach();
+      }
+      const again = await attach({ clientId: "laptop", sessionId: id });
+      expect(laptop.viewer.wasDisplaced).toBe(true);
+      expect(again.attachment.input).toMatchObject({ seq: 1, bytes: 1 });
+      expect([send(again, 1), send(again, 2)]).toEqual(["repeated", "taken"]);
+      expect(pty().typed.replaceAll("7", "")).toBe("12");
+    },
+  );
+
+  test("forgets of those that are gone the one that typed longest ago, not one that only looked on", async () => {
+    const { attach } = setUp();
+    const type = async (clientId: string, length: number) => {
+      const { attachment } = await attach({ clientId, sessionId: id });
+      attachment.admit(length);
+      attachment.write(Buffer.alloc(length, "x"));
+      return attachment;
+    };
+    const { id } = (await attach()).session;
+    const early = await type("early", 1);
+    const late = await type("late", 1);
+    early.admit(1);
+    early.write(Buffer.from("y"));
+    for (const each of [early, late]) each.detach();
+    for (let n = 0; n < 100; n++) (await attach({ sessionId: id })).attachment.detach();
+    for (let n = 0; n < TERMINAL_LIMITS.inputStreams - 2; n++) (await type(`other-${n}`, 1)).detach();
+    const [back, forgotten] = [await type("early", 0), await type("late", 0)];
+    expect([back.input.bytes, forgotten.input.bytes]).toEqual([2, 0]);
   });
 
   test("keeps input in order while the far side is held up, and refuses more than a limit", async () => {
