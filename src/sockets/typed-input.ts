@@ -1,11 +1,11 @@
 import { AppError } from "../errors.ts";
 import type { Attachment } from "../terminal/attachment.ts";
+import { TERMINAL_LIMITS } from "../terminal/limits.ts";
 import type { Peer } from "./connection.ts";
 import { HeldInput } from "./held-input.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 
-/** What an entry that waits costs besides its bytes. */
-const ENTRY_BYTES = 64;
+const { messageBytes } = TERMINAL_LIMITS;
 
 /** What one client types: kept while its terminal is opened, admitted once, held under the message limit. */
 export class TypedInput {
@@ -67,7 +67,8 @@ export class TypedInput {
       this.#keep(bytes, seq);
       return;
     }
-    if (this.#held.heldBytes + bytes.length > SOCKET_LIMITS.heldBackBytes) {
+    const heldBytes = this.#held.heldBytes + attachment.input.unwrittenMessages * messageBytes;
+    if (heldBytes + bytes.length > SOCKET_LIMITS.heldBackBytes) {
       this.#refuseMore();
       return;
     }
@@ -89,7 +90,7 @@ export class TypedInput {
   }
 
   #keep(bytes: Uint8Array, seq: number | undefined): void {
-    this.#earlyBytes += bytes.length + ENTRY_BYTES;
+    this.#earlyBytes += bytes.length + messageBytes;
     if (this.#earlyBytes > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
     else this.#early.push({ bytes: new Uint8Array(bytes), seq });
   }

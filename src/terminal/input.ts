@@ -3,6 +3,8 @@ import { newId } from "../lib/ids.ts";
 import type { InputPlace } from "../runtime/runtime.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 
+const { inputStreams, messageBytes, waitingInputBytes, frameBytes } = TERMINAL_LIMITS;
+
 /** One client's place in a session's input; outlives its connections. */
 export interface InputStream {
   /** Number of the last message that was admitted; 0: none was numbered. */
@@ -11,6 +13,8 @@ export interface InputStream {
   readonly bytes: number;
   /** As much of that as is written, or is kept by something that outlives this server: it can be told. */
   readonly taken: { readonly seq: number; readonly bytes: number };
+  /** Numbered messages that are remembered because they are not wholly written. */
+  readonly unwrittenMessages: number;
   /** Called when `taken` has changed. */
   onTaken: (() => void) | null;
 }
@@ -37,28 +41,36 @@ class Stream implements InputStream {
   part = 0;
   /** Of what is to be written next, what was written before. */
   skipBytes = 0;
-  #written: { bytes: number; seq: number; seqEnd: number };
-  /** Numbered messages that are not wholly written, by the place of their last byte. */
-  readonly #messages: { seq: number; end: number }[] = [];
+  readonly #written = { bytes: 0, seq: 0 };
+  /** Numbered messages that are not wholly written, each with its place and those without bytes that follow it. */
+  readonly #messages: { seq: number; start: number; end: number }[] = [];
 
   constructor(clientId: string, place?: InputPlace) {
     this.clientId = clientId;
     this.key = place?.client ?? `${clientId}/${newId()}`;
-    this.#written = { bytes: 0, seq: 0, seqEnd: 0 };
     if (!place) return;
     this.seq = place.seq;
     this.bytes = place.bytes;
     this.part = place.part;
     this.taken = { seq: place.seq, bytes: place.bytes };
-    this.#written = { bytes: place.bytes, seq: place.seq, seqEnd: place.bytes - place.part };
+    this.#written = { bytes: place.bytes, seq: place.seq };
   }
 
-  /** A message of `length` bytes that were not written before. */
-  add(length: number, seq: number | undefined): void {
-    this.bytes += length;
+  get unwrittenMessages(): number {
+    return this.#messages.length;
+  }
+
+  /** A message of `length` bytes, of which the first `before` were written before this server began. */
+  add(length: number, seq: number | undefined, before: number): void {
+    const start = this.bytes - before;
+    this.bytes = start + length;
     if (seq === undefined) return;
     this.seq = seq;
-    this.#messages.push({ seq, end: this.bytes });
+    const last = this.#messages.at(-1);
+    if (this.#written.bytes === this.bytes) this.#written.seq = seq;
+    else if (last?.end === this.bytes) last.seq = seq;
+    else this.#messages.push({ seq, start, end: this.bytes });
+    if (this.taken.bytes === this.bytes) this.taken = { seq, bytes: this.bytes };
   }
 
   /** The place after `length` bytes more. */
@@ -69,12 +81,17 @@ class Stream implements InputStream {
       const message = this.#messages[0];
       if (!message || message.end > written.bytes) break;
       written.seq = message.seq;
-      written.seqEnd = message.end;
       this.#messages.shift();
     }
     // What has no number belongs to no message.
-    const part = this.#messages.length > 0 ? written.bytes - written.seqEnd : 0;
+    const part = Math.max(0, written.bytes - (this.#messages[0]?.start ?? written.bytes));
     return { client: this.key, bytes: written.bytes, seq: written.seq, part };
+  }
+
+  /** Everything up to there is safe: what follows it without bytes is too. */
+  confirm(seq: number, bytes: number): void {
+    const written = this.#written;
+    this.taken = { seq: bytes === written.bytes ? written.seq : seq, bytes };
   }
 }
 
@@ -89,7 +106,7 @@ export class TerminalInput {
   readonly #streams = new Map<string, Stream>();
   /** Whether `confirm` will say what is taken. */
   confirms = false;
-  /** Admitted and not yet given to the far side. */
+  /** Admitted and not yet given to the far side, with what it costs to remember its messages. */
   #admittedBytes = 0;
   readonly #waiting = new ByteQueue();
   /** Whose bytes those are, in order. */
@@ -149,12 +166,14 @@ export class TerminalInput {
       if (seq <= stream.seq) return "repeated";
       if (stream.seq > 0 && seq > stream.seq + 1) return "skipped";
     }
-    if (this.#admittedBytes + length > TERMINAL_LIMITS.waitingInputBytes) return "refused";
+    const cost = length + (seq === undefined ? 0 : messageBytes);
+    if (this.#admittedBytes + cost > waitingInputBytes) return "refused";
     const before = seq === undefined ? 0 : Math.min(stream.part, length);
     stream.part = 0;
     stream.skipBytes += before;
-    stream.add(length - before, seq);
-    this.#admittedBytes += length;
+    const { unwrittenMessages } = stream;
+    stream.add(length, seq, before);
+    this.#admittedBytes += length + (stream.unwrittenMessages - unwrittenMessages) * messageBytes;
     this.#use(stream);
     if (!this.confirms) stream.taken = { seq: stream.seq, bytes: stream.bytes };
     return "taken";
@@ -182,7 +201,7 @@ export class TerminalInput {
     for (;;) {
       const turn = this.#turns[0];
       if (this.#heldUp || !turn) return;
-      const bytes = this.#waiting.take(Math.min(turn.length, TERMINAL_LIMITS.frameBytes));
+      const bytes = this.#waiting.take(Math.min(turn.length, frameBytes));
       turn.length -= bytes.length;
       if (turn.length === 0) this.#turns.shift();
       this.#pass(turn.stream, bytes);
@@ -193,7 +212,7 @@ export class TerminalInput {
   confirm({ client, seq, bytes }: InputPlace): void {
     const stream = this.#streams.get(client.split("/")[0] ?? "");
     if (stream?.key !== client || bytes <= stream.taken.bytes) return;
-    stream.taken = { seq, bytes };
+    stream.confirm(seq, bytes);
     stream.onTaken?.();
   }
 
@@ -204,7 +223,7 @@ export class TerminalInput {
   }
 
   #forgetUnused(): void {
-    let tooMany = this.#streams.size - TERMINAL_LIMITS.inputStreams;
+    let tooMany = this.#streams.size - inputStreams;
     for (const stream of this.#streams.values()) {
       if (tooMany <= 0) return;
       if (stream.isAttached) continue;
@@ -214,8 +233,11 @@ export class TerminalInput {
   }
 
   #pass(stream: Stream, bytes: Uint8Array): void {
-    this.#admittedBytes -= bytes.length;
-    if (bytes.length > 0) this.#heldUp = !this.#write(bytes, stream.advance(bytes.length));
+    if (bytes.length === 0) return;
+    const { unwrittenMessages } = stream;
+    const place = stream.advance(bytes.length);
+    this.#admittedBytes -= bytes.length + (unwrittenMessages - stream.unwrittenMessages) * messageBytes;
+    this.#heldUp = !this.#write(bytes, place);
   }
 }
 

@@ -18,6 +18,8 @@ export const TERMINAL_LIMITS = {
   scrollbackBytes: MIB,
   /** Input of all clients that has been taken and waits for the far side or for its client's limits. */
   waitingInputBytes: 16 * MIB,
+  /** What a message of it that is remembered by itself costs besides its bytes. */
+  messageBytes: 64,
   /** A client that comes back waits this long for its earlier input to be safe. */
   settleMs: 2 * SECOND,
   settleCheckMs: 5,

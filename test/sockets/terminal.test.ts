@@ -249,6 +249,17 @@ describe("the message limit", () => {
     expect(client.types.filter((type) => type === "error").length).toBe(1);
   }, 20_000);
 
+  test("counts with what is held back what it takes to remember messages", async () => {
+    await using server = serveTerminals({
+      messagesPerMinute: 0,
+      open: async (_id, options) => Object.assign(new ScriptedPty(options), { takesInput: false }),
+    });
+    const client = new Client(server.url());
+    await client.next("welcome");
+    for (let seq = 1; seq <= 66_000; seq++) client.send({ type: "input", data: "x", seq });
+    expect(await client.end()).toEqual({ code: 1009, reason: "Too much input is held back" });
+  });
+
   test("holds back no more than 4 MiB", async () => {
     await using server = serveTerminals({ command: ["cat"], messagesPerMinute: 1 });
     const client = new Client(server.url());
