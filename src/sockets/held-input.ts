@@ -70,14 +70,20 @@ export class HeldInput {
       this.#groupBytes -= part.length;
       this.#options.write(part);
     }
-    if (this.#isOver) onLimit(false);
-    this.#isOver = false;
+    this.#nothingHeld();
   }
 
-  /** Writes all of it at once: the client has gone, and what was taken from it is not lost. */
+  /** Writes all of it at once: the client leaves this terminal, and what was taken from it is not lost. */
   flush(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     while (this.#queue.length > 0) this.#options.write(this.#queue.take(Number.POSITIVE_INFINITY));
+    this.#nothingHeld();
+  }
+
+  #nothingHeld(): void {
+    if (this.#isOver) this.#options.onLimit(false);
+    this.#isOver = false;
   }
 
   /** How many of `wanted` bytes may be written now; begins messages where it takes that. */

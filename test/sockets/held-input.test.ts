@@ -79,18 +79,23 @@ describe("the message limit", () => {
     expect(limit).toEqual([true, false]);
   });
 
-  test("lets held input go by itself", async () => {
+  test("lets held input go by itself, also after all was written for a terminal that was left", async () => {
     const written: string[] = [];
-    const messages = new TokenBucket({ capacity: 1, perMinute: 6000 });
+    const limit: boolean[] = [];
     const input = new HeldInput({
-      messages,
+      messages: new TokenBucket({ capacity: 1, perMinute: 6000 }),
       write: (bytes) => written.push(Buffer.from(bytes).toString()),
       flows: () => true,
-      onLimit: () => {},
+      onLimit: (isOver) => limit.push(isOver),
     });
     input.push(Buffer.alloc(64 * KIB));
     input.push(Buffer.from("held"));
-    await until(() => written.at(-1) === "held");
+    input.flush();
+    expect(written.at(-1)).toBe("held");
+    input.push(Buffer.alloc(64 * KIB));
+    input.push(Buffer.from("held for the next"));
+    await until(() => written.at(-1) === "held for the next");
+    expect(limit).toEqual([true, false, true, false]);
   });
 
   test("of nothing lets everything through", () => {
