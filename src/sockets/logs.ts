@@ -160,9 +160,9 @@ class LogChannel implements Channel {
       for await (const batch of follow(this.#store, this.#environment.id, options)) {
         for (const line of batch) this.#peer.sendText(frameOf(this.#environment.id, line));
         this.#position = batch.at(-1)?.seq ?? this.#position;
-        this.#sayNotices();
         await this.#room();
         if (signal.aborted) return;
+        this.#sayNotices();
       }
     } catch (error) {
       this.#peer.fail(error);

@@ -5,12 +5,12 @@ import { answerError } from "../../src/http/errors.ts";
 import { newRouter } from "../../src/http/router.ts";
 import { createLogStore } from "../../src/logs/store.ts";
 import { websocket } from "../../src/sockets/accept.ts";
-import { logSocketRoutes } from "../../src/sockets/logs.ts";
-import type { SocketEnvironment } from "../../src/sockets/terminal.ts";
+import { logSocketRoutes, serveLogs } from "../../src/sockets/logs.ts";
+import type { EnvironmentAccess, SocketEnvironment } from "../../src/sockets/terminal.ts";
 import { line, lines, openLogDatabase } from "../logs/environment.ts";
 import { until } from "../until.ts";
 import { Client } from "./client.ts";
-import { quiet, socketOptions } from "./server.ts";
+import { actor, quiet, socketOptions } from "./server.ts";
 
 const database = openLogDatabase();
 const store = createLogStore(database.db);
@@ -19,17 +19,11 @@ const views = new Map<string, SocketEnvironment>();
 const sockets = socketOptions();
 const router = newRouter();
 router.onError(answerError(quiet));
-router.route(
-  "/",
-  logSocketRoutes({
-    sockets,
-    store,
-    environments: {
-      find: ({ userId }, id) => (userId === "ada" ? views.get(id) : undefined),
-      watch: (id, listener) => feed.watch(id, listener),
-    },
-  }),
-);
+const environments: EnvironmentAccess = {
+  find: ({ userId }, id) => (userId === "ada" ? views.get(id) : undefined),
+  watch: (id, listener) => feed.watch(id, listener),
+};
+router.route("/", logSocketRoutes({ sockets, store, environments }));
 const server = Bun.serve({
   port: 0,
   hostname: "127.0.0.1",
@@ -276,6 +270,43 @@ describe("a client of the log", () => {
       expect(client.messages.filter(({ type }) => type === "log")).toHaveLength(5000);
     },
   );
+});
+
+test("what becomes of an environment while a client takes the last lines is told after them", async () => {
+  const id = newEnvironment();
+  store.append(id, lines(1, 3));
+  const told: unknown[] = [];
+  const ends: number[] = [];
+  const peer = {
+    actor: actor("ada"),
+    speaksBinary: false,
+    unsentBytes: 0,
+    messages: null,
+    send({ status }: { type: string; status?: unknown }) {
+      if (status) told.push(status);
+    },
+    sendText(line: string) {
+      told.push(JSON.parse(line).offset);
+      peer.unsentBytes += 1_000_000;
+    },
+    sendBinary: () => {},
+    complain: () => {},
+    overLimit: () => {},
+    underLimit: () => {},
+    fail: () => {},
+    close: (code: number) => void ends.push(code),
+  };
+  const channel = serveLogs(peer, id, undefined, { store, environments });
+  await until(() => told.includes(3));
+  become(id, "stopping");
+  become(id, "terminated");
+  expect(told).toEqual(["running", 1, 2, 3]);
+  peer.unsentBytes = 0;
+  channel.drain();
+  await until(() => ends.length > 0);
+  expect(told).toEqual(["running", 1, 2, 3, "stopping", "terminated"]);
+  expect(ends).toEqual([1000]);
+  channel.closed();
 });
 
 test("nothing listens any more when all clients are gone", async () => {
