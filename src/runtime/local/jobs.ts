@@ -6,7 +6,7 @@ const WRAPPERS = new Set(["nsenter", "bwrap"]);
 
 /** What runs in the terminal session that `leader` leads, besides its shell; null when that is gone. */
 export async function jobsOf(leader: number): Promise<TerminalJobs | null> {
-  const family = familyOf(await scanProcesses(), new Set([leader])).filter(({ zombie }) => !zombie);
+  const family = familyOf(await scanProcesses(), new Set([leader])).filter(({ exiting }) => !exiting);
   const shell = shellOf(family, leader);
   if (!shell) return null;
   const others = family.filter(({ pid }) => pid !== leader && pid !== shell.pid);

@@ -74,7 +74,7 @@ export class Owned {
 
   async #marks(processes: Process[]): Promise<Map<number, string>> {
     const marked = new Map<number, string>();
-    const others = processes.filter(({ pid, zombie }) => !zombie && pid !== process.pid);
+    const others = processes.filter(({ pid, exiting }) => !exiting && pid !== process.pid);
     const isOrphan = await orphanTest(processes);
     for (let at = 0; at < others.length; at += BATCH) {
       await Promise.all(

@@ -5,6 +5,8 @@ import { readdir, readFile } from "node:fs/promises";
 /** Of utime and stime: USER_HZ is 100 on every platform that Bun runs on. */
 const TICK_MS = 10;
 const PAGE_BYTES = 4096;
+/** Of the flags in linux/sched.h. */
+const PF_EXITING = 4;
 /** Files open at a time while scanning. */
 const BATCH = 64;
 
@@ -24,7 +26,11 @@ export interface Process extends ProcessId {
   terminal: number;
   /** The process group that its terminal's input goes to; -1 without a terminal. */
   foreground: number;
-  zombie: boolean;
+  /**
+   * Its program runs no more and no signal changes anything: it waits to be reaped, or as the first of a
+   * namespace for the others there to be, by a parent that may take its time.
+   */
+  exiting: boolean;
   /** Of the process and of the children that it has waited for. */
   cpuMs: number;
   residentBytes: number;
@@ -46,7 +52,8 @@ export function parseStat(text: string): Process | undefined {
     session: at(3),
     terminal: at(4),
     foreground: at(5),
-    zombie: fields[0] === "Z" || fields[0] === "X",
+    // The flags are those of its first thread; others may run on without it.
+    exiting: (at(6) & PF_EXITING) !== 0 && at(17) <= 1,
     startTicks: at(19),
     cpuMs: (at(11) + at(12) + at(13) + at(14)) * TICK_MS,
     residentBytes: at(21) * PAGE_BYTES,
@@ -111,7 +118,7 @@ export function signal(pid: number, name: NodeJS.Signals): boolean {
 /** Signals the very process that `id` names, never one that has only got its pid. */
 export async function signalExactly(id: ProcessId, name: NodeJS.Signals): Promise<boolean> {
   const now = await readProcess(id.pid);
-  return now !== undefined && now.startTicks === id.startTicks && !now.zombie && signal(id.pid, name);
+  return now !== undefined && now.startTicks === id.startTicks && !now.exiting && signal(id.pid, name);
 }
 
 /**
@@ -129,7 +136,7 @@ export async function endProcesses(
   const asked = new Set<number>();
   let sawNone = false;
   for (let waitMs = 5; ; waitMs = Math.min(waitMs * 2, 100)) {
-    const left = (await select()).filter(({ zombie }) => !zombie);
+    const left = (await select()).filter(({ exiting }) => !exiting);
     const passedMs = performance.now() - began;
     // A look is no snapshot: who lost its parent meanwhile may be missed by one, not by the next.
     if ((left.length === 0 && sawNone) || passedMs >= limitMs) return left.length;

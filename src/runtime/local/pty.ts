@@ -196,7 +196,7 @@ async function endSession(leader: number): Promise<void> {
       for (;;) {
         const family = familyOf(await scanProcesses(), roots);
         const others = family.filter(({ pid }) => pid !== leader);
-        const living = others.filter(({ zombie }) => !zombie);
+        const living = others.filter(({ exiting }) => !exiting);
         if (living.length > 0) return living;
         if (others.length === 0 || grantedMs >= REAPING_MS) return family;
         grantedMs += 10;

@@ -68,7 +68,7 @@ async function everythingRuns(dataDir: string, specs: EnvironmentRef[], before: 
 
 /** How many of the processes that the environments have started are there. */
 async function leftovers(): Promise<number> {
-  const living = (await scanProcesses()).filter(({ zombie }) => !zombie);
+  const living = (await scanProcesses()).filter(({ exiting }) => !exiting);
   const commands = await Promise.all(
     living.map(({ pid }) =>
       Bun.file(`/proc/${pid}/cmdline`)

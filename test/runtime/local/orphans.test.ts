@@ -40,7 +40,7 @@ async function orphanPid(): Promise<number> {
 
 async function isThere(pid: number): Promise<boolean> {
   const now = await readProcess(pid);
-  return now !== undefined && !now.zombie;
+  return now !== undefined && !now.exiting;
 }
 
 describe("a server that starts", () => {

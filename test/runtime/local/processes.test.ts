@@ -7,9 +7,11 @@ import {
   scanProcesses,
   signalExactly,
 } from "../../../src/runtime/local/processes.ts";
+import { findInit } from "../../../src/runtime/local/sandbox.ts";
+import { until } from "../../until.ts";
 
 function process_(pid: number, parent: number, session = pid): Process {
-  const unused = { name: "", group: pid, terminal: 0, foreground: -1, zombie: false, cpuMs: 0 };
+  const unused = { name: "", group: pid, terminal: 0, foreground: -1, exiting: false, cpuMs: 0 };
   return { ...unused, residentBytes: 0, pid, parent, session, startTicks: pid };
 }
 
@@ -23,13 +25,23 @@ test("a name with spaces and parentheses does not shift the fields", () => {
     session: 71,
     terminal: 34816,
     foreground: -1,
-    zombie: false,
+    exiting: false,
     startTicks: 9999,
     cpuMs: 260,
     residentBytes: 25 * 4096,
   });
   expect(parseStat("")).toBe(undefined);
   expect(parseStat("42 (cut")).toBe(undefined);
+});
+
+test.each([
+  ["S", 4194560, 1, false],
+  ["Z", 4227084, 1, true],
+  ["S", 4194564, 1, true], // the first of a pid namespace, killed, until the others there are reaped
+  ["Z", 4194564, 2, false], // the first thread has ended
+])("in state %s with flags %d and %d threads a process is exiting: %p", (state, flags, threads, exiting) => {
+  const stat = `42 (a) ${state} 1 70 71 0 -1 ${flags} 0 0 0 0 5 6 7 8 20 0 ${threads} 0 9999 4096 25`;
+  expect(parseStat(stat)).toMatchObject({ exiting });
 });
 
 test("a family is its roots, their descendants and the sessions that they lead, and nobody else's", () => {
@@ -62,6 +74,21 @@ test("what ignores TERM and HUP is killed, with what it has started", async () =
   await child.exited;
   expect(child.signalCode).toBe("SIGKILL");
 });
+
+test.if(Boolean(Bun.which("unshare") && Bun.which("nsenter")))(
+  "a process that is killed but held up in its end is not waited for",
+  async () => {
+    const made = Bun.spawn(["unshare", "-Urpf", "sleep", "1000"]);
+    const init = await until(() => findInit(made.pid));
+    const joined = Bun.spawn(["nsenter", `-t${init}`, "-U", "-p", "--preserve-credentials", "sleep", "1000"]);
+    const inside = await until(() => findInit(joined.pid));
+    // It does not reap its child now.
+    joined.kill("SIGSTOP");
+    const select = async () => (await scanProcesses()).filter(({ pid }) => pid === init || pid === inside);
+    expect(await endProcesses(select, { graceMs: 0, limitMs: 2000 })).toBe(0);
+    joined.kill("SIGKILL");
+  },
+);
 
 test("a process that has only got the pid is not signalled", async () => {
   const child = Bun.spawn(["sleep", "1000"]);
