@@ -29,6 +29,7 @@ export interface Host {
   log: Logger;
   now: () => number;
   retryPauseSeconds: number;
+  graceMs: number;
   /** Starting processes: a few at a time. */
   starts: Semaphore;
   onChange(ref: EnvironmentRef): void;
@@ -36,8 +37,6 @@ export interface Host {
 }
 
 type Target = { kind: "run"; spec: EnvironmentSpec } | { kind: "stop" } | { kind: "remove" };
-
-const LEFTOVERS_GRACE_MS = 2000;
 
 /** One environment on this host: brings about what it was told last, one step at a time. */
 export class LocalEnvironment {
@@ -244,6 +243,7 @@ export class LocalEnvironment {
           owned: this.#host.owned,
           now: this.#host.now,
           retryPauseSeconds: this.#host.retryPauseSeconds,
+          graceMs: this.#host.graceMs,
           onLines: (lines) => this.#write(lines.map((line) => ({ ...line, generation: spec.generation }))),
           onChange: () => this.#runChanged(),
         });
@@ -333,7 +333,7 @@ export async function endLeftovers(
   const left = state?.run?.hostBoot === host.hostBoot ? state.run : null;
   const process = left ? await readProcess(left.pid) : undefined;
   const roots = process && process.startTicks === left?.startTicks ? [process.pid] : [];
-  await endProcesses(() => host.owned.processesOf(environmentId, roots), { graceMs: LEFTOVERS_GRACE_MS });
+  await endProcesses(() => host.owned.processesOf(environmentId, roots), { graceMs: host.graceMs });
 }
 
 function notRunning(): RuntimeRejected {

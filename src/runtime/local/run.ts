@@ -11,9 +11,8 @@ import type { Sandbox } from "./sandbox.ts";
 import { findInit, findSupervisor, SANDBOX_PATH, SANDBOX_RUN_DIR, SANDBOX_WORKSPACE } from "./sandbox.ts";
 
 const STARTUP_TERMINAL = { cols: 120, rows: 40 };
-/** How long processes may take to end by themselves; a little more than the startup script grants them. */
+/** How long a sandbox's processes may take to end; a little more than the startup script grants them. */
 const SANDBOX_GRACE_MS = 5000;
-const PLAIN_GRACE_MS = 2000;
 /** What runs in the background may print this much a second into the log; then it is held up. */
 const LOG_BYTES_PER_SECOND = 1024 * 1024;
 
@@ -32,6 +31,8 @@ export interface RunOptions {
   owned: Owned;
   now: () => number;
   retryPauseSeconds: number;
+  /** How long processes without a sandbox may take to end by themselves. */
+  graceMs: number;
   onLines(lines: Pick<LogLine, "level" | "source" | "message">[]): void;
   onChange(): void;
 }
@@ -235,10 +236,10 @@ export class Run {
   }
 
   async #endPlain(): Promise<void> {
-    const { owned, spec } = this.#options;
+    const { owned, spec, graceMs } = this.#options;
     const left = await endProcesses(
       () => owned.processesOf(spec.environmentId, this.isOver ? [] : [this.pid]),
-      { graceMs: PLAIN_GRACE_MS },
+      { graceMs },
     );
     if (left > 0) throw new Error(`${left} processes of the environment could not be ended`);
   }

@@ -23,6 +23,8 @@ export interface LocalRuntimeOptions {
   sandbox?: boolean;
   /** Between two attempts of a startup command. */
   retryPauseSeconds?: number;
+  /** How long processes without a sandbox, and what an earlier server has left, may take to end by themselves. */
+  graceMs?: number;
 }
 
 export interface LocalRuntime extends Runtime {
@@ -37,7 +39,7 @@ export interface LocalRuntime extends Runtime {
  * @throws Error when another server that runs uses `dataDir`
  */
 export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<LocalRuntime> {
-  const { log, now = Date.now, retryPauseSeconds = 2 } = options;
+  const { log, now = Date.now, retryPauseSeconds = 2, graceMs = 2000 } = options;
   const dataDir = await realFolder(options.dataDir);
   const own = await realFolder(join(dataDir, "local"));
   const release = await claim(own);
@@ -58,6 +60,7 @@ export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<
     log,
     now,
     retryPauseSeconds,
+    graceMs,
     starts: new Semaphore(STARTS_AT_ONCE),
     onChange: (ref) => changes.tell(ref),
     onGone: ({ environmentId }) => {

@@ -21,8 +21,8 @@ export function temporaryFolder(): { path: string; remove(): void } {
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-export async function localRuntime(dataDir: string, sandbox: boolean) {
-  return await createLocalRuntime({ dataDir, log, sandbox, retryPauseSeconds: 0 });
+export async function localRuntime(dataDir: string, sandbox: boolean, graceMs = 300) {
+  return await createLocalRuntime({ dataDir, log, sandbox, graceMs, retryPauseSeconds: 0 });
 }
 
 export function localSpec(changes: Partial<EnvironmentSpec> = {}): EnvironmentSpec {
