@@ -103,10 +103,12 @@ finish() {
   if [ "$$" -le 2 ]; then
     for signal in TERM HUP CONT; do kill -$signal -1 2>/dev/null; done
     i=0
-    while [ "$i" -lt "$((grace * 10))" ] && kill -0 -1 2>/dev/null; do
+    nap=0.01
+    while [ "$i" -lt "$((grace * 10 + 5))" ] && kill -0 -1 2>/dev/null; do
       i=$((i + 1))
       kill -HUP -1 2>/dev/null
-      sleep 0.1 2>/dev/null || { sleep 1; i=$((i + 9)); }
+      sleep "$nap" 2>/dev/null || { sleep 1; i=$((i + 9)); }
+      [ "$i" -lt 5 ] || nap=0.1
     done
   elif [ -n "$child" ]; then
     kill -TERM "$child" 2>/dev/null

@@ -8,7 +8,7 @@ import { until } from "../until.ts";
 let server: TestServer;
 let admin: TestClient;
 beforeAll(async () => {
-  server = await TestServer.start({ environment: { IDLE_STOP_STARTER: "2s" } });
+  server = await TestServer.start({ environment: { IDLE_STOP_STARTER: "1s" } });
   admin = await server.signedIn();
 });
 afterAll(async () => {
@@ -93,12 +93,12 @@ describe("an owner", () => {
       },
       { timeoutMs: 20_000 },
     );
-    expect(environment.status_message).toBe("Stopped after 2 seconds without activity");
+    expect(environment.status_message).toBe("Stopped after 1 second without activity");
     const { logs } = await client.get(`/api/v1/environments/${id}/logs`);
     const messages = JSON.stringify(logs);
     expect(messages).toContain("it will be stopped in 1 second");
-    expect(messages).toContain("Stopped after 2 seconds without activity");
+    expect(messages).toContain("Stopped after 1 second without activity");
     const [entry] = await admin.list(`/api/v1/audit?target=${id}&action=environment.stop`);
-    expect(entry).toMatchObject({ detail: { reason: "Stopped after 2 seconds without activity" } });
+    expect(entry).toMatchObject({ detail: { reason: "Stopped after 1 second without activity" } });
   });
 });
