@@ -50,7 +50,7 @@ type Render = (line: StoredLine) => string;
  * Server-sent events of `batches`, with comments while there is nothing to say. Each pull of the client
  * reads one batch: what a slow client has not taken is not read yet either.
  *
- * @param end aborted by whoever ends the stream: the client, the session, the server
+ * @param end aborted by whoever ends the stream: the client, the session, the server; `batches` end with it
  */
 export function eventStream(
   batches: AsyncGenerator<StoredLine[], void, void>,
@@ -61,6 +61,8 @@ export function eventStream(
   const encoder = new TextEncoder();
   let next: ReturnType<typeof batches.next> | undefined;
   let begun = false;
+  // A batch that nobody will ask for leaves the generator where it is, with all that it holds.
+  end.signal.addEventListener("abort", () => void batches.return().catch(() => {}));
 
   async function nextText(): Promise<string | undefined> {
     if (!begun) {
@@ -79,12 +81,15 @@ export function eventStream(
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        const text = await nextText();
-        if (text !== undefined) controller.enqueue(encoder.encode(text));
-        else {
+        try {
+          const text = await nextText();
+          if (text !== undefined) return controller.enqueue(encoder.encode(text));
+        } catch (error) {
           end.abort();
-          controller.close();
+          throw error;
         }
+        end.abort();
+        controller.close();
       },
       cancel() {
         end.abort();

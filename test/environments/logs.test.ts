@@ -5,6 +5,7 @@ import type { HttpEnv, SocketHandlers } from "../../src/http/context.ts";
 import { answerError } from "../../src/http/errors.ts";
 import { newRouter } from "../../src/http/router.ts";
 import { createLogger } from "../../src/lib/logger.ts";
+import { follow } from "../../src/logs/follow.ts";
 import { createLogStore } from "../../src/logs/store.ts";
 import { line, lines, openLogDatabase } from "../logs/environment.ts";
 import { until } from "../until.ts";
@@ -283,6 +284,35 @@ describe("the log as a stream", () => {
     while (texts.length < 4) texts.push(new TextDecoder().decode((await reader.read()).value));
     expect(texts).toEqual(["retry: 1000\n\n", ":\n\n", ":\n\n", ":\n\n"]);
     await reader.cancel();
+    expect(end.signal.aborted).toBeTrue();
+  });
+
+  test.each(["client", "session"])(
+    "leaves nothing behind when its %s ends between two batches",
+    async (by) => {
+      const id = database.newEnvironment();
+      store.append(id, lines(1, 1000));
+      const end = new AbortController();
+      const before = store.listenedTo;
+      const batches = follow(store, id, { after: 0, signal: end.signal });
+      const reader = eventStream(batches, () => "", end).getReader();
+      await reader.read();
+      await reader.read();
+      expect(store.listenedTo).toBe(before + 1);
+      if (by === "client") await reader.cancel();
+      else end.abort();
+      await until(() => store.listenedTo === before);
+    },
+  );
+
+  test("is over when the log can't be read", async () => {
+    const end = new AbortController();
+    const broken = (async function* () {
+      yield* await Promise.reject<never[]>(new Error("the disk is broken"));
+    })();
+    const reader = eventStream(broken, () => "", end).getReader();
+    await reader.read();
+    await expect(reader.read()).rejects.toThrow("the disk is broken");
     expect(end.signal.aborted).toBeTrue();
   });
 
