@@ -59,7 +59,16 @@ export function createIdleWatch({ db, activity, limits, now, log, warn, stop }: 
     const at = now();
     const noticeMs = Math.min(WARN_BEFORE_MS, shortestMs / 2);
     const idle = running().all({ before: at - shortestMs + noticeMs });
-    for (const { environment, plan } of idle) consider(environment, limits[plan], at);
+    for (const { environment, plan } of idle) {
+      try {
+        consider(environment, limits[plan], at);
+      } catch (error) {
+        log.error("an idle environment was neither told of nor stopped", {
+          environment_id: environment.id,
+          error,
+        });
+      }
+    }
     for (const id of warned.keys()) {
       if (!idle.some(({ environment }) => environment.id === id)) warned.delete(id);
     }

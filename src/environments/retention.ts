@@ -55,10 +55,21 @@ export function createRetention({ db, stoppedMs, now, log, mail, remove }: Reten
       )
       .all();
     for (const { environment, owner } of stopped) {
-      const deleteAt = environment.statusSince + stoppedMs;
-      if (deleteAt <= at) remove(environment, `Deleted after ${Math.round(stoppedMs / DAY_MS)} days stopped`);
-      else tell(environment, owner, deleteAt, at);
+      try {
+        consider(environment, owner, stoppedMs, at);
+      } catch (error) {
+        log.error("a stopped environment was neither told of nor deleted", {
+          environment_id: environment.id,
+          error,
+        });
+      }
     }
+  }
+
+  function consider(row: Environment, owner: Owner, keptMs: number, at: number): void {
+    const deleteAt = row.statusSince + keptMs;
+    if (deleteAt <= at) remove(row, `Deleted after ${Math.round(keptMs / DAY_MS)} days stopped`);
+    else tell(row, owner, deleteAt, at);
   }
 
   function tell(row: Environment, owner: Owner, deleteAt: number, at: number): void {

@@ -18,7 +18,8 @@ afterEach(() => database.remove());
 function watched(limits: { free: number | null; starter: number | null; pro: number | null }) {
   const { db } = database;
   let at = 0;
-  const log = createLogger({ format: "text", level: "error" });
+  const logged: string[] = [];
+  const log = createLogger({ format: "text", level: "error", write: (line) => void logged.push(line) });
   const activity = createActivity(db, () => at, log);
   const told: string[] = [];
   const stopped: string[] = [];
@@ -29,13 +30,17 @@ function watched(limits: { free: number | null; starter: number | null; pro: num
     now: () => at,
     log,
     warn: (row, message) => told.push(`${row.name}: ${message}`),
-    stop: (row, reason) => stopped.push(`${row.name}: ${reason}`),
+    stop(row, reason) {
+      if (row.name === "broken") throw new Error("it can't be stopped");
+      stopped.push(`${row.name}: ${reason}`);
+    },
   });
   return {
     db,
     activity,
     told,
     stopped,
+    logged,
     at(ms: number) {
       at = ms;
       watch.check();
@@ -86,6 +91,14 @@ describe("idle stop", () => {
     expect(idle.stopped).toEqual(["starter: Stopped after 8 hours without activity"]);
     idle.at(1000 * HOUR);
     expect(idle.stopped.some((line) => line.startsWith("pro") || line.startsWith("stopped:"))).toBe(false);
+  });
+
+  test("stops the others where one can't be stopped", () => {
+    const idle = watched(limits);
+    for (const name of ["broken", "sound"]) environment(idle.db, owner(idle.db), { name });
+    idle.at(2 * HOUR);
+    expect(idle.stopped).toEqual(["sound: Stopped after 2 hours without activity"]);
+    expect(idle.logged).toEqual([expect.stringContaining("it can't be stopped")]);
   });
 
   test("does nothing at all when it is switched off for everyone", () => {

@@ -19,18 +19,23 @@ function retained({ stoppedMs, withMail = true }: { stoppedMs: number | null; wi
   let at = 0;
   const letters: Letter[] = [];
   const removed: string[] = [];
+  const logged: string[] = [];
   const retention = createRetention({
     db,
     stoppedMs,
     now: () => at,
-    log: createLogger({ format: "text", level: "error" }),
+    log: createLogger({ format: "text", level: "error", write: (line) => void logged.push(line) }),
     mail: withMail ? (_tx, letter) => letters.push(letter) : null,
-    remove: (row, reason) => removed.push(`${row.name}: ${reason}`),
+    remove(row, reason) {
+      if (row.name === "broken") throw new Error("it can't be deleted");
+      removed.push(`${row.name}: ${reason}`);
+    },
   });
   return {
     db,
     letters,
     removed,
+    logged,
     at(ms: number) {
       at = ms;
       retention.check();
@@ -61,6 +66,16 @@ test("without mail nobody is told, and when it is switched off nothing is delete
   kept.at(1000 * DAY);
   silent.at(29.5 * DAY);
   expect([...kept.letters, ...kept.removed, ...silent.letters]).toEqual([]);
+});
+
+test("where one can't be deleted the others are", () => {
+  const kept = retained({ stoppedMs: 30 * DAY, withMail: false });
+  for (const name of ["broken", "sound"]) {
+    environment(kept.db, owner(kept.db), { name, status: "stopped" });
+  }
+  kept.at(30 * DAY);
+  expect(kept.removed).toEqual(["sound: Deleted after 30 days stopped"]);
+  expect(kept.logged).toEqual([expect.stringContaining("it can't be deleted")]);
 });
 
 test("the record of a terminated environment can be read for 30 days, and longer while anything is left of it", () => {
