@@ -1,4 +1,4 @@
-import { Database } from "bun:sqlite";
+import { Database, SQLiteError } from "bun:sqlite";
 import { accessSync, chmodSync, closeSync, constants, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, ConfigError } from "./config.ts";
@@ -26,12 +26,59 @@ export function databaseFile(config: Config): string {
 }
 
 /**
- * Opens the data folder, made on first use: database with migrations, keys of mode 0600.
+ * Opens the data folder for a command, beside a running server or without one. A schema that a server works
+ * on is left as it is.
  *
  * @throws ConfigError when the folder can't be used
  */
 export function openData(config: Config): Data {
   makeFolder(config.dataDir);
+  let lock: Database | undefined;
+  const beforeMigrating = () => {
+    lock = takeLock(config);
+    if (lock) return;
+    throw new ConfigError(
+      `DATA_DIR=${config.dataDir} is in use by a server of another version: stop that before its database is changed`,
+    );
+  };
+  try {
+    return open(config, beforeMigrating);
+  } finally {
+    lock?.close();
+  }
+}
+
+/**
+ * Opens the data folder for a server: two at a time would fight over its environments.
+ *
+ * @throws ConfigError when another server has it
+ */
+export function openLockedData(config: Config): Data {
+  makeFolder(config.dataDir);
+  // First of all: another server's database is not to be touched, nor its schema changed.
+  const lock = takeLock(config);
+  if (!lock) {
+    throw new ConfigError(
+      `DATA_DIR=${config.dataDir} is in use by another DevPocket server. Example: DATA_DIR=/var/lib/devpocket-2`,
+    );
+  }
+  try {
+    const data = open(config);
+    return {
+      ...data,
+      close() {
+        data.close();
+        lock.close();
+      },
+    };
+  } catch (error) {
+    lock.close();
+    throw error;
+  }
+}
+
+/** Made on first use: database with migrations, keys of mode 0600. */
+function open(config: Config, beforeMigrating?: () => void): Data {
   const keysMade: string[] = [];
   const keys = (file: string) => {
     const { keys, made } = readOrMakeKeys(file, KEY_BYTES);
@@ -48,7 +95,7 @@ export function openData(config: Config): Data {
   // The folder may have been there, open to others. The files of the WAL take the database's mode.
   closeSync(openSync(file, "a", 0o600));
   chmodSync(file, 0o600);
-  const database = openDatabase(file);
+  const database = openDatabase(file, beforeMigrating);
   return { ...database, keysMade, jwtSecret, encryptionKeys };
 }
 
@@ -64,29 +111,21 @@ function makeFolder(folder: string): void {
 }
 
 /**
- * Opens the data folder for a server: two at a time would fight over its environments. The lock is the
- * kernel's and goes with the process, however it ends.
+ * The lock is the kernel's and goes with the process, however it ends. Undefined: a server has it.
  *
- * @throws ConfigError when another server has it
+ * @throws ConfigError when it can't be had for another reason
  */
-export function openLockedData(config: Config): Data {
-  const data = openData(config);
-  const lock = new Database(join(config.dataDir, "server.lock"), { create: true });
+function takeLock({ dataDir }: Config): Database | undefined {
+  let lock: Database | undefined;
   try {
+    lock = new Database(join(dataDir, "server.lock"), { create: true });
     lock.run("PRAGMA locking_mode = EXCLUSIVE");
     lock.run("BEGIN EXCLUSIVE");
-  } catch {
-    lock.close();
-    data.close();
-    throw new ConfigError(
-      `DATA_DIR=${config.dataDir} is in use by another DevPocket server. Example: DATA_DIR=/var/lib/devpocket-2`,
-    );
+    return lock;
+  } catch (error) {
+    lock?.close();
+    if (!(error instanceof SQLiteError)) throw error;
+    if (error.code === "SQLITE_BUSY") return undefined;
+    throw new ConfigError(`DATA_DIR=${dataDir} can't be locked: ${error.message}`);
   }
-  return {
-    ...data,
-    close() {
-      data.close();
-      lock.close();
-    },
-  };
 }

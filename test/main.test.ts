@@ -28,6 +28,12 @@ async function devpocket(args: string[], environment: Record<string, string> = {
   return { code: await run.exited, out, err };
 }
 
+function inDatabase(dataDir: string, statement: string): void {
+  const database = new Database(join(dataDir, "devpocket.db"));
+  database.run(statement);
+  database.close();
+}
+
 describe("the command line", () => {
   test.each(["--help", "serve --help", "migrate --help", "admin create --help", "backup -h"])(
     "%p shows help and does nothing",
@@ -76,6 +82,29 @@ describe("the command line", () => {
     expect(code).toBe(2);
     expect(err).toContain("DATA_DIR=");
   });
+
+  test("a data folder that can't be locked is not called one in use", async () => {
+    mkdirSync(join(folder, "data", "server.lock"), { recursive: true });
+    expect(await devpocket([])).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/^devpocket: DATA_DIR=\S+ can't be locked: .+\n$/),
+    });
+  });
+
+  test.each([["serve"], ["migrate"], ["rotate-key"]])(
+    "%p refuses a newer one's database",
+    async (command) => {
+      await devpocket(["migrate"]);
+      inDatabase(
+        join(folder, "data"),
+        "insert into __drizzle_migrations (hash, created_at) values ('', 9e12)",
+      );
+      expect(await devpocket([command], { PORT: "0" })).toMatchObject({
+        code: 2,
+        err: expect.stringMatching(/^devpocket: .+ was brought up to date by a newer DevPocket\..+\n$/),
+      });
+    },
+  );
 
   test("migrate brings a database up to date, and says when it is", async () => {
     expect((await devpocket(["migrate"])).out).toContain("Applied");
@@ -258,6 +287,18 @@ describe("beside a running server", () => {
     expect((await devpocket(["admin", "create", "second@example.org", "second"], here)).code).toBe(2);
     await server.stop();
   }, 30_000);
+
+  test.each(["serve", "migrate", "rotate-key", "admin reset-password admin"])(
+    "%p migrates nothing",
+    async (command) => {
+      const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+      // As an older server's would look.
+      inDatabase(server.dataDir, "delete from __drizzle_migrations");
+      const { code, err } = await devpocket(command.split(" "), { DATA_DIR: server.dataDir, PORT: "0" });
+      expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining(" is in use by a") });
+      expect(await server.stop()).toBe(0);
+    },
+  );
 
   test.each(["127.0.0.1", "0.0.0.0", "::1"])(
     "health asks the address %p that it listens on",

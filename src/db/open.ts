@@ -1,7 +1,8 @@
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import { type BunSQLiteDatabase, drizzle } from "drizzle-orm/bun-sqlite";
-import { readMigrationFiles } from "drizzle-orm/migrator";
+import { type MigrationMeta, readMigrationFiles } from "drizzle-orm/migrator";
+import { ConfigError } from "../config.ts";
 import * as schema from "./schema.ts";
 
 export type Db = BunSQLiteDatabase<typeof schema>;
@@ -27,16 +28,24 @@ export interface OpenDatabase {
 /**
  * Opens the database file, made when absent, and brings its schema up to date.
  *
+ * @param beforeMigrating called when there is something to migrate; nothing is when it throws
+ * @throws ConfigError for the database of a newer version
  * @throws Error when a migration fails or one that was applied has changed since; the file is as before
  */
-export function openDatabase(file: string): OpenDatabase {
+export function openDatabase(file: string, beforeMigrating = () => {}): OpenDatabase {
   const sqlite = new Database(file, { create: true, strict: true });
-  // busy_timeout first: switching to WAL takes a lock, and simultaneous starts would fail on it.
-  for (const pragma of ["busy_timeout = 5000", "journal_mode = WAL", "synchronous = NORMAL"]) {
-    sqlite.run(`PRAGMA ${pragma}`);
+  let applied: number[];
+  try {
+    // busy_timeout first: switching to WAL takes a lock, and simultaneous starts would fail on it.
+    for (const pragma of ["busy_timeout = 5000", "journal_mode = WAL", "synchronous = NORMAL"]) {
+      sqlite.run(`PRAGMA ${pragma}`);
+    }
+    applied = migrate(sqlite, beforeMigrating);
+    sqlite.run("PRAGMA foreign_keys = ON");
+  } catch (error) {
+    sqlite.close();
+    throw error;
   }
-  const applied = migrate(sqlite);
-  sqlite.run("PRAGMA foreign_keys = ON");
   return {
     db: drizzle(sqlite, { schema, casing: "snake_case" }),
     sqlite,
@@ -52,40 +61,47 @@ export function openDatabase(file: string): OpenDatabase {
  * Drizzle's own `migrate` switches foreign keys off inside its transaction, where that does nothing: a
  * table rebuild would cascade-delete rows. Here they are off before it begins and checked before it ends.
  */
-function migrate(sqlite: Database): number[] {
-  const applied: number[] = [];
+function migrate(sqlite: Database, beforeMigrating: () => void): number[] {
   sqlite.run("PRAGMA foreign_keys = OFF");
   sqlite.run("BEGIN IMMEDIATE");
   try {
     sqlite.run(
       "CREATE TABLE IF NOT EXISTS __drizzle_migrations (id INTEGER PRIMARY KEY AUTOINCREMENT, hash TEXT NOT NULL, created_at NUMERIC)",
     );
-    const done = new Map(
-      sqlite
-        .query<{ created_at: number; hash: string }, []>("SELECT created_at, hash FROM __drizzle_migrations")
-        .all()
-        .map((row) => [Number(row.created_at), row.hash]),
-    );
-    for (const migration of readMigrationFiles({ migrationsFolder: MIGRATIONS })) {
-      const before = done.get(migration.folderMillis);
-      if (before === migration.hash) continue;
-      if (before !== undefined) {
-        throw new Error(`migration ${migration.folderMillis} has changed since it was applied`);
-      }
+    const pending = pendingMigrations(sqlite);
+    if (pending.length > 0) beforeMigrating();
+    for (const migration of pending) {
       for (const statement of migration.sql) if (statement.trim()) sqlite.run(statement);
       sqlite
         .query("INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?, ?)")
         .run(migration.hash, migration.folderMillis);
-      applied.push(migration.folderMillis);
     }
     const violations = sqlite.query("PRAGMA foreign_key_check").all();
     if (violations.length > 0) throw new Error(`a migration broke ${violations.length} foreign keys`);
     sqlite.run("COMMIT");
+    return pending.map(({ folderMillis }) => folderMillis);
   } catch (error) {
     sqlite.run("ROLLBACK");
     throw error;
   }
-  return applied;
+}
+
+function pendingMigrations(sqlite: Database): MigrationMeta[] {
+  const known = readMigrationFiles({ migrationsFolder: MIGRATIONS });
+  const applied = sqlite
+    .query<{ created_at: number; hash: string }, []>("SELECT created_at, hash FROM __drizzle_migrations")
+    .all()
+    .map((row) => ({ at: Number(row.created_at), hash: row.hash }));
+  for (const { at, hash } of applied) {
+    const file = known.find(({ folderMillis }) => folderMillis === at);
+    if (!file) {
+      throw new ConfigError(
+        `${sqlite.filename} was brought up to date by a newer DevPocket. Use that one, or a backup from before`,
+      );
+    }
+    if (file.hash !== hash) throw new Error(`migration ${at} has changed since it was applied`);
+  }
+  return known.filter(({ folderMillis }) => !applied.some(({ at }) => at === folderMillis));
 }
 
 /**
