@@ -79,6 +79,7 @@ CREATE TABLE `environments` (
 	`memory_usage` real,
 	`storage_usage` real,
 	`deletion_notices` integer DEFAULT 0 NOT NULL,
+	`deletion_notice_at` integer,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`terminated_at` integer,

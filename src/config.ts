@@ -337,7 +337,7 @@ const VARIABLES = {
     schema: durationOrOff,
   }),
   DELETE_STOPPED_AFTER: variable({
-    help: "how long a stopped environment is kept before it is deleted, or off",
+    help: "how long a stopped environment is kept before it is deleted, with mail never without a day's notice, or off",
     example: "90d",
     fallback: "30d",
     schema: durationOrOff,

@@ -313,6 +313,8 @@ export const environments = sqliteTable(
 
     /** Mails sent that it will be deleted, since it was stopped. */
     deletionNotices: integer().notNull().default(0),
+    /** When the last of them was. */
+    deletionNoticeAt: integer(),
 
     createdAt: integer().notNull(),
     updatedAt: integer().notNull(),

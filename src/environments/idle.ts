@@ -34,8 +34,8 @@ export interface IdleWatch {
 
 /** Stops what nobody uses. Terminal input and output count as use, and so does having just started. */
 export function createIdleWatch({ db, activity, limits, now, log, warn, stop }: IdleOptions): IdleWatch {
-  /** The last use for which the warning was given: new use earns a new one. */
-  const warned = new Map<string, number>();
+  /** The last use for which the warning was given, for new use earns a new one, and when it said to stop. */
+  const warned = new Map<string, { usedAt: number; stopAt: number }>();
   let timer: Timer | undefined;
 
   const running = lazily(() =>
@@ -77,12 +77,19 @@ export function createIdleWatch({ db, activity, limits, now, log, warn, stop }: 
   function consider(row: Environment, limitMs: number | null, at: number): void {
     if (limitMs === null) return;
     const usedAt = Math.max(row.lastActivity ?? 0, row.statusSince);
-    const leftMs = usedAt + limitMs - at;
-    if (leftMs <= 0) {
+    const noticeMs = Math.min(WARN_BEFORE_MS, limitMs / 2);
+    if (usedAt + limitMs - noticeMs > at) return;
+    const notice = warned.get(row.id);
+    if (notice?.usedAt !== usedAt) {
+      // Also of what has been idle for long: the server was off, or the limit is a new one.
+      const stopAt = Math.max(usedAt + limitMs, at + noticeMs);
+      warn(
+        row,
+        `Nobody has used this environment for a while; it will be stopped in ${inWords(stopAt - at)}`,
+      );
+      warned.set(row.id, { usedAt, stopAt });
+    } else if (notice.stopAt <= at) {
       stop(row, `Stopped after ${inWords(limitMs)} without activity`);
-    } else if (leftMs <= Math.min(WARN_BEFORE_MS, limitMs / 2) && warned.get(row.id) !== usedAt) {
-      warned.set(row.id, usedAt);
-      warn(row, `Nobody has used this environment for a while; it will be stopped in ${inWords(leftMs)}`);
     }
   }
 

@@ -10,8 +10,10 @@ const DAY_MS = 86_400_000;
 const CHECK_MS = 600_000;
 /** The record of a terminated environment can be read for so long. */
 const RECORD_MS = 30 * DAY_MS;
+/** The owner has this long from the last notice on, however late that is. */
+const LAST_NOTICE_MS = DAY_MS;
 /** Before a stopped environment is deleted its owner gets mail, so long before. */
-const NOTICES_MS = [7 * DAY_MS, DAY_MS];
+const NOTICES_MS = [7 * DAY_MS, LAST_NOTICE_MS];
 
 export interface RetentionOptions {
   db: Db;
@@ -68,17 +70,21 @@ export function createRetention({ db, stoppedMs, now, log, mail, remove }: Reten
 
   function consider(row: Environment, owner: Owner, keptMs: number, at: number): void {
     const deleteAt = row.statusSince + keptMs;
-    if (deleteAt <= at) remove(row, `Deleted after ${Math.round(keptMs / DAY_MS)} days stopped`);
-    else tell(row, owner, deleteAt, at);
-  }
-
-  function tell(row: Environment, owner: Owner, deleteAt: number, at: number): void {
-    const due = NOTICES_MS.filter((beforeMs) => deleteAt - at <= beforeMs).length;
-    if (mail === null || due <= row.deletionNotices) return;
-    inTransaction(db, (tx) => {
-      tx.update(environments).set({ deletionNotices: due }).where(eq(environments.id, row.id)).run();
-      mail(tx, deletionLetter(row, owner, deleteAt));
-    });
+    const noticeAt = row.deletionNoticeAt ?? Number.NEGATIVE_INFINITY;
+    const due = noticesDue(deleteAt, at);
+    // The limit may have changed since: what was sent before its time now was of another day.
+    const sent = Math.min(row.deletionNotices, noticesDue(deleteAt, noticeAt));
+    if (mail && due > sent) {
+      inTransaction(db, (tx) => {
+        tx.update(environments)
+          .set({ deletionNotices: due, deletionNoticeAt: at })
+          .where(eq(environments.id, row.id))
+          .run();
+        mail(tx, deletionLetter(row, owner, Math.max(deleteAt, at + LAST_NOTICE_MS)));
+      });
+    } else if (deleteAt <= at && (!mail || noticeAt + LAST_NOTICE_MS <= at)) {
+      remove(row, `Deleted after ${Math.round(keptMs / DAY_MS)} days stopped`);
+    }
   }
 
   function purgeRecords(): void {
@@ -94,6 +100,11 @@ export function createRetention({ db, stoppedMs, now, log, mail, remove }: Reten
     },
     stop: () => clearInterval(timer),
   };
+}
+
+/** How many notices of a deletion at `deleteAt` have their time at `at`. */
+function noticesDue(deleteAt: number, at: number): number {
+  return NOTICES_MS.filter((beforeMs) => deleteAt - beforeMs <= at).length;
 }
 
 function deletionLetter(row: Environment, { email, username }: Owner, deleteAt: number): Letter {

@@ -75,6 +75,7 @@ export function applyVerb(
       unreachableSince: null,
       attempts: 0,
       deletionNotices: 0,
+      deletionNoticeAt: null,
       installationCompleted: VERBS[verb].desired === "running" ? false : row.installationCompleted,
       updatedAt: now,
       ...(status === "terminated" ? { terminatedAt: now, startedAt: null } : {}),

@@ -81,22 +81,34 @@ describe("idle stop", () => {
     expect(idle.stopped).toHaveLength(1);
   });
 
+  test("warns also what has been idle for longer, and stops it five minutes later", () => {
+    const idle = watched(limits);
+    environment(idle.db, owner(idle.db), { name: "forgotten" });
+    idle.at(100 * HOUR);
+    idle.at(100 * HOUR + 4 * MINUTE);
+    expect(idle.told).toEqual([expect.stringContaining("it will be stopped in 5 minutes")]);
+    expect(idle.stopped).toEqual([]);
+    idle.at(100 * HOUR + 5 * MINUTE);
+    expect(idle.stopped).toHaveLength(1);
+  });
+
   test("counts by the owner's plan, and from the start of what was never used", () => {
     const idle = watched(limits);
     environment(idle.db, owner(idle.db, { plan: "starter" }), { name: "starter" });
     environment(idle.db, owner(idle.db, { plan: "pro" }), { name: "pro" });
     environment(idle.db, owner(idle.db), { name: "young", statusSince: 7 * HOUR });
     environment(idle.db, owner(idle.db), { name: "stopped", status: "stopped" });
+    idle.at(8 * HOUR - 5 * MINUTE);
     idle.at(8 * HOUR);
     expect(idle.stopped).toEqual(["starter: Stopped after 8 hours without activity"]);
-    idle.at(1000 * HOUR);
+    for (const hours of [1000, 1001]) idle.at(hours * HOUR);
     expect(idle.stopped.some((line) => line.startsWith("pro") || line.startsWith("stopped:"))).toBe(false);
   });
 
   test("stops the others where one can't be stopped", () => {
     const idle = watched(limits);
     for (const name of ["broken", "sound"]) environment(idle.db, owner(idle.db), { name });
-    idle.at(2 * HOUR);
+    for (const minutes of [-5, 0]) idle.at(2 * HOUR + minutes * MINUTE);
     expect(idle.stopped).toEqual(["sound: Stopped after 2 hours without activity"]);
     expect(idle.logged).toEqual([expect.stringContaining("it can't be stopped")]);
   });

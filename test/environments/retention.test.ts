@@ -54,9 +54,29 @@ test("a stopped environment's owner is told 7 days and 1 day before it is delete
     'Your environment "old" will be deleted on 1970-01-31',
     'Your environment "old" will be deleted on 1970-01-31',
   ]);
+  kept.at(30.05 * DAY);
   expect(kept.removed).toEqual([]);
-  kept.at(30 * DAY);
+  kept.at(30.1 * DAY);
   expect(kept.removed).toEqual(["old: Deleted after 30 days stopped"]);
+});
+
+test.each([
+  ["was off for weeks", [], 30, 100],
+  ["is given a shorter limit after the first notice", [30, 23.5], 23, 26],
+  ["is given a longer limit after the last notice", [30, 29.5], 60, 100],
+] as const)("a server that %s deletes nothing without a day's notice", (_, [before, until], days, day) => {
+  const { db } = database;
+  environment(db, owner(db), { name: "old", status: "stopped" });
+  if (until) retained({ stoppedMs: before * DAY }).at(until * DAY);
+  const kept = retained({ stoppedMs: days * DAY });
+  for (const late of [0, 0.5]) kept.at((day + late) * DAY);
+  expect(kept.removed).toEqual([]);
+  const on = new Date((day + 1) * DAY).toISOString().slice(0, 10);
+  expect(kept.letters.map(({ subject }) => subject)).toEqual([
+    `Your environment "old" will be deleted on ${on}`,
+  ]);
+  kept.at((day + 1) * DAY);
+  expect(kept.removed).toHaveLength(1);
 });
 
 test("without mail nobody is told, and when it is switched off nothing is deleted", () => {
