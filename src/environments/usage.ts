@@ -1,7 +1,6 @@
 import { eq } from "drizzle-orm";
 import type { Db } from "../db/open.ts";
 import { environments } from "../db/schema.ts";
-import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { type Runtime, RuntimeUnreachable, type Usage } from "../runtime/runtime.ts";
@@ -33,21 +32,32 @@ export interface UsageMeter {
   stop(): void;
 }
 
-export function createUsageMeter(options: {
+interface UsageOptions {
   db: Db;
   rows: EnvironmentRows;
   runtimeOf(clusterId: string): Runtime;
   now(): number;
   log: Logger;
-}): UsageMeter {
-  const { db, rows, now, log } = options;
+  everyMs?: number;
+}
+
+/** Whoever asks waits for no others: only what is measured for the lists is so a few at a time. */
+export function createUsageMeter({
+  db,
+  rows,
+  runtimeOf,
+  now,
+  log,
+  everyMs = SAMPLE_MS,
+}: UsageOptions): UsageMeter {
   const recent = new Map<string, Promise<Measurement>>();
   const samples = new Semaphore(SAMPLES_AT_A_TIME);
   let timer: Timer | undefined;
+  let stopped = false;
 
   async function take(row: Environment): Promise<Measurement> {
     try {
-      const usage = await options.runtimeOf(row.clusterId).usage(refOf(row));
+      const usage = await runtimeOf(row.clusterId).usage(refOf(row));
       const measured = inPercent(row, usage, now());
       store(row, measured);
       return measured;
@@ -69,26 +79,38 @@ export function createUsageMeter(options: {
     const key = `${row.id}/${row.generation}`;
     const begun = recent.get(key);
     if (begun) return begun;
-    const measurement = samples.run(() => take(row));
+    const measurement = take(row);
     recent.set(key, measurement);
     const forget = () => setTimeout(() => recent.delete(key), FRESH_MS).unref();
     measurement.then(forget, forget);
     return measurement;
   }
 
-  function measureAll(): void {
-    for (const id of rows.unfinished()) {
-      const row = rows.byId(id);
-      if (row?.status === "running") void measure(row).catch(() => {});
+  /** One of a cluster that is out of reach would only take the others' time. */
+  async function sample(id: string): Promise<void> {
+    const row = stopped ? undefined : rows.byId(id);
+    if (row?.status === "running" && row.unreachableSince === null) await measure(row);
+  }
+
+  /** A round after the other: one that takes long is not overtaken. What fails in it is measured in the next. */
+  async function repeat(): Promise<void> {
+    try {
+      await Promise.allSettled(rows.unfinished().map((id) => samples.run(() => sample(id))));
+    } catch (error) {
+      log.error("measuring what runs failed", { error });
     }
+    if (!stopped) timer = setTimeout(() => void repeat(), everyMs);
   }
 
   return {
     measure,
     start() {
-      timer = every(SAMPLE_MS, measureAll, (error) => log.error("measuring what runs failed", { error }));
+      timer = setTimeout(() => void repeat(), everyMs);
     },
-    stop: () => clearInterval(timer),
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+    },
   };
 }
 

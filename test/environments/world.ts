@@ -54,7 +54,7 @@ export class World implements Runtime {
     throw new RuntimeUnreachable("not here");
   }
   async *logs(): AsyncIterable<never> {}
-  async usage(): Promise<Usage | null> {
+  async usage(_ref: EnvironmentRef): Promise<Usage | null> {
     return this.used;
   }
   async capacity(): Promise<never> {
