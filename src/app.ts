@@ -95,7 +95,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     localRuntime: () => localRuntime,
     onOpen: (runtime) => environments.follow(runtime),
     onReachability: (clusterId) => environments.lookAt(clusterId),
-    onEnvironmentsGivenUp: (ids) => environments.givenUp(ids),
+    onEnvironmentsGivenUp: (givenUp) => environments.givenUp(givenUp),
     log,
     now,
     stopping: stopping.signal,

@@ -15,6 +15,14 @@ import type { Vault } from "./vault.ts";
 
 export type Cluster = typeof clusters.$inferSelect;
 
+type Environment = typeof environments.$inferSelect;
+
+/** An environment that has ended with its cluster. */
+export interface GivenUp {
+  before: Environment;
+  after: Environment;
+}
+
 export interface ClusterValues {
   name: string;
   description: string | null;
@@ -169,7 +177,7 @@ function seal(vault: Vault, id: string, { kubeconfig, uid }: ClusterAccess) {
 /** Environments of which something may be there. */
 export function livingOn(db: DbOrTx, clusterId: string) {
   return db
-    .select({ id: environments.id, status: environments.status })
+    .select()
     .from(environments)
     .where(and(eq(environments.clusterId, clusterId), isNull(environments.tornDownAt)))
     .all();
@@ -179,14 +187,14 @@ export function livingOn(db: DbOrTx, clusterId: string) {
  * Takes a cluster off the books. With `force` the environments that live there go with it: nothing can be
  * torn down in a cluster that is gone for good.
  *
- * @returns ids of the environments that were given up
+ * @returns the environments that were given up
  * @throws AppError not_found; conflict for the local cluster, and while environments live there
  */
 export function deleteCluster(
   { db, actor, now }: Omit<Change, "vault">,
   id: string,
   { force }: { force: boolean },
-): string[] {
+): GivenUp[] {
   return inTransaction(db, (tx) => {
     const row = tx.select().from(clusters).where(eq(clusters.id, id)).get();
     if (!row) throw notFound("Cluster");
@@ -195,26 +203,29 @@ export function deleteCluster(
     }
     const living = livingOn(tx, id);
     if (living.length > 0 && !force) throw inUse(living.length);
-    for (const environment of living) giveUp(tx, environment, row.name, actor, now);
+    const givenUp = living.map((before) => ({ before, after: giveUp(tx, before, row.name, actor, now) }));
     tx.delete(clusters).where(eq(clusters.id, id)).run();
     const detail = { name: row.name, environments: living.length, forced: force };
     audit(tx, actor, { action: "cluster.delete", targetId: id, detail }, now);
-    return living.map((environment) => environment.id);
+    return givenUp;
   });
 }
 
 function giveUp(
   tx: Tx,
-  environment: { id: string; status: string },
+  environment: Environment,
   clusterName: string,
   actor: AuditActor,
   now: number,
-): void {
+): Environment {
   const reason = `Its cluster "${clusterName}" was removed`;
   const ended = environment.status === "terminated" ? {} : { terminatedAt: now, statusSince: now };
-  tx.update(environments)
+  const gone = tx
+    .update(environments)
     .set({
       desired: "terminated",
+      // Whoever waits for a verb's end sees that another came after it.
+      generation: environment.generation + 1,
       status: "terminated",
       statusMessage: reason,
       progress: 0,
@@ -226,9 +237,11 @@ function giveUp(
       ...ended,
     })
     .where(eq(environments.id, environment.id))
-    .run();
+    .returning()
+    .get();
   const detail = { from: environment.status, to: "terminated", reason };
   audit(tx, actor, { action: "environment.delete", targetId: environment.id, detail }, now);
+  return gone;
 }
 
 function inUse(living: number): AppError {

@@ -8,7 +8,7 @@ import type { Logger } from "../lib/logger.ts";
 import { podRequests } from "../runtime/kubernetes/manifests.ts";
 import { type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 import { createCapacityBook } from "./capacity.ts";
-import { hasKubernetesClusters } from "./clusters.ts";
+import { type GivenUp, hasKubernetesClusters } from "./clusters.ts";
 import { ensureLocalCluster } from "./local.ts";
 import { createPlacement, type Place } from "./placement.ts";
 import { createClusterRoutes } from "./routes.ts";
@@ -31,7 +31,7 @@ export interface FleetOptions {
   /** Told when a cluster can't be reached any more, and when it can again. */
   onReachability(clusterId: string): void;
   /** Told of environments that ended with their cluster. */
-  onEnvironmentsGivenUp(ids: string[]): void;
+  onEnvironmentsGivenUp(givenUp: GivenUp[]): void;
   log: Logger;
   now(): number;
   /** Aborts when the server stops. */

@@ -14,6 +14,7 @@ import {
   createCluster,
   deleteCluster,
   findCluster,
+  type GivenUp,
   listClusters,
   updateCluster,
 } from "./clusters.ts";
@@ -169,7 +170,7 @@ export interface ClusterRoutesDeps {
   /** The cluster's UID. @throws AppError invalid for a cluster that can't be used */
   vet(reducedKubeconfig: string): Promise<string>;
   /** Told of environments that ended with their cluster. */
-  onEnvironmentsGivenUp(ids: string[]): void;
+  onEnvironmentsGivenUp(givenUp: GivenUp[]): void;
 }
 
 export function createClusterRoutes(deps: ClusterRoutesDeps) {

@@ -1,6 +1,7 @@
 import type { MiddlewareHandler } from "hono";
 import type { AuditActor } from "../audit/audit.ts";
 import { SYSTEM_ACTOR } from "../audit/audit.ts";
+import type { GivenUp } from "../clusters/clusters.ts";
 import type { Place } from "../clusters/placement.ts";
 import type { Config } from "../config.ts";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
@@ -64,7 +65,7 @@ export interface Environments {
   /** Looks soon at all that live on a cluster: it can't be reached any more, or can again. */
   lookAt(clusterId: string): void;
   /** These have ended with their cluster, for good. */
-  givenUp(ids: string[]): void;
+  givenUp(changes: GivenUp[]): void;
   /** Ids that the reconciler works on or is about to. */
   readonly queueDepth: number;
   start(): void;
@@ -95,12 +96,15 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     now,
     logSystem: (tx, row, note) => logStore.appendSystem(row.id, { generation: row.generation, ...note }, tx),
     collectLogs: (row) => collector.start({ ...refOf(row), clusterId: row.clusterId }),
-    tornDown(row) {
-      void collector.stop(row.id);
-      announce(row, row);
-      options.onTornDown(row.userId);
-    },
+    tornDown: (row) => ended(row, row),
   });
+
+  /** Nothing is left of it. */
+  function ended(before: Environment, after: Environment): void {
+    void collector.stop(after.id);
+    announce(before, after);
+    options.onTornDown(after.userId);
+  }
 
   function announce(before: Environment, after: Environment): void {
     feed.publish(changeOf(before, after, now()));
@@ -196,11 +200,8 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     lookAt(clusterId) {
       for (const id of rows.unfinishedOn(clusterId)) reconciler.wake(id);
     },
-    givenUp(ids) {
-      for (const id of ids) {
-        const row = rows.byId(id);
-        if (row) announce({ ...row, status: "error" }, row);
-      }
+    givenUp(changes) {
+      for (const { before, after } of changes) ended(before, after);
     },
     get queueDepth() {
       return reconciler.depth;

@@ -25,7 +25,7 @@ import {
 import { settled } from "./settle.ts";
 import { updateEnvironment } from "./update.ts";
 import type { UsageMeter } from "./usage.ts";
-import { applyVerb, WORDS } from "./verbs.ts";
+import { answerTo, applyVerb } from "./verbs.ts";
 
 export interface EnvironmentRoutesOptions {
   db: Db;
@@ -278,7 +278,7 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
     router.openapi(verbRoute(verb, middleware), async (c) => {
       const begun = command(c, c.req.valid("param").environment_id, verb);
       const row = await wait(c, begun);
-      return c.json({ message: answer(verb, begun, row), status: row.status }, 200);
+      return c.json({ message: answerTo(verb, begun, row), status: row.status }, 200);
     });
   }
 
@@ -334,17 +334,6 @@ function verbRoute(verb: "start" | "stop" | "restart" | "recover", middleware: M
       ...errors({ ...unknown, 400: "Its status does not allow it (`invalid_state`)" }),
     },
   });
-}
-
-/** Never claims what has not happened: done only when the end that was asked for is reached. */
-function answer(
-  verb: "start" | "stop" | "restart" | "recover",
-  begun: Environment,
-  row: Environment,
-): string {
-  if (row.generation !== begun.generation) return WORDS[verb].begun;
-  if (row.status === row.desired) return WORDS[verb].done;
-  return row.status === "error" ? WORDS[verb].failed : WORDS[verb].begun;
 }
 
 /** Nulls are as good as absent. */

@@ -6,11 +6,11 @@ import { type AppError, invalidState } from "../errors.ts";
 import { type Deadlines, deadlineMs, LIFECYCLE, statusesAllowing, VERBS, type Verb } from "./lifecycle.ts";
 import type { Environment } from "./rows.ts";
 
+/** The verbs that are answered in words. */
+type SpokenVerb = Exclude<Verb, "suspend" | "delete">;
+
 /** How each verb speaks: of what has begun, of its end, and of its failure. */
-export const WORDS: Record<
-  Exclude<Verb, "suspend" | "delete">,
-  { begun: string; done: string; failed: string }
-> = {
+const WORDS: Record<SpokenVerb, { begun: string; done: string; failed: string }> = {
   start: {
     begun: "Environment start initiated",
     done: "Environment started successfully",
@@ -87,6 +87,16 @@ export function applyVerb(
   const detail = { from: row.status, to: status, ...(reason ? { reason } : {}) };
   audit(tx, actor, { action: `environment.${verb}`, targetId: row.id, detail }, now);
   return changed;
+}
+
+/**
+ * What `verb`, which made `begun` of the environment, is answered with now that it is as `row` says. Never
+ * claims what has not happened: done only when the end that was asked for is reached, and by this verb.
+ */
+export function answerTo(verb: SpokenVerb, begun: Environment, row: Environment): string {
+  if (row.generation !== begun.generation) return WORDS[verb].begun;
+  if (row.status === VERBS[verb].desired) return WORDS[verb].done;
+  return row.status === "error" ? WORDS[verb].failed : WORDS[verb].begun;
 }
 
 function refused(verb: Verb, status: EnvironmentStatus): AppError {

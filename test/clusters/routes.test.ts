@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { randomBytes } from "node:crypto";
 import { eq } from "drizzle-orm";
 import { type CapacityBook, createCapacityBook } from "../../src/clusters/capacity.ts";
+import type { GivenUp } from "../../src/clusters/clusters.ts";
 import { ensureLocalCluster } from "../../src/clusters/local.ts";
 import { createClusterRoutes } from "../../src/clusters/routes.ts";
 import { type ClusterRuntimes, createClusterRuntimes } from "../../src/clusters/runtimes.ts";
@@ -50,7 +51,7 @@ let vetting: (reduced: string) => Promise<string>;
 let seen: () => Promise<Capacity>;
 const opened: string[] = [];
 const closed: string[] = [];
-const givenUp: string[] = [];
+const givenUp: GivenUp[] = [];
 const vault = createVault([randomBytes(32)]);
 
 function unused(): never {
@@ -101,7 +102,7 @@ beforeAll(async () => {
       capacity: book,
       localEnabled: true,
       vet: (reduced) => vetting(reduced),
-      onEnvironmentsGivenUp: (ids) => void givenUp.push(...ids),
+      onEnvironmentsGivenUp: (changes) => void givenUp.push(...changes),
     }),
   );
   ({ user, admin } = await signInBoth(accounts));
@@ -501,7 +502,11 @@ describe("deleting", () => {
     const gone = addEnvironment(id, "terminated", 5);
     expect((await call("DELETE", "/lost?force=maybe")).status).toBe(422);
     expect((await call("DELETE", "/lost?force=true")).status).toBe(204);
-    expect(givenUp).toEqual([running, ending]);
+    expect(givenUp).toMatchObject([
+      { before: { id: running, status: "running" }, after: { id: running, status: "terminated" } },
+      { before: { id: ending, status: "terminated" }, after: { id: ending, status: "terminated" } },
+    ]);
+    for (const { before, after } of givenUp) expect(after.generation).toBe(before.generation + 1);
     const row = (one: string) =>
       accounts.db.select().from(environments).where(eq(environments.id, one)).get();
     expect(row(running)).toMatchObject({

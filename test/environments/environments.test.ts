@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { SYSTEM_ACTOR } from "../../src/audit/audit.ts";
 import { inTransaction } from "../../src/db/open.ts";
 import { createEnvironments } from "../../src/environments/environments.ts";
+import type { StatusChange } from "../../src/environments/feed.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createLogStore } from "../../src/logs/store.ts";
 import { temporaryDatabase } from "../database.ts";
@@ -20,7 +21,13 @@ function unused(): never {
 }
 
 /** The room, on a database whose one environment runs and whose cluster is away. */
-function room({ idleMs = null, onTornDown = () => {} }: { idleMs?: number | null; onTornDown?(): void }) {
+function room({
+  idleMs = null,
+  onTornDown = () => {},
+}: {
+  idleMs?: number | null;
+  onTornDown?(userId: string): void;
+}) {
   const { db } = database;
   const logged: string[] = [];
   const userId = owner(db);
@@ -89,5 +96,29 @@ test("a log that goes on although it is to end does not keep the server from sto
   world.observed.set(id, { phase: "running", generation: 1, startedAtMs: 1 });
   environments.start();
   await begun.promise;
+  await environments.stop();
+});
+
+test("what ends with its cluster is gone for all that wait for it, and its log is read no more", async () => {
+  const tornDown: string[] = [];
+  const { environments, world, id, userId, row } = room({ onTornDown: (of) => void tornDown.push(of) });
+  const [reading, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  world.logs = async function* (_, { signal }) {
+    signal.addEventListener("abort", () => ended.resolve());
+    reading.resolve();
+    yield* await ended.promise.then(() => []);
+  };
+  world.reachable = true;
+  world.observed.set(id, { phase: "running", generation: 1, startedAtMs: 1 });
+  environments.start();
+  await reading.promise;
+  const told: StatusChange[] = [];
+  environments.feed.watch(id, (change) => told.push(change));
+  const before = row();
+  if (!before) throw new Error("the row is gone");
+  environments.givenUp([{ before, after: { ...before, status: "terminated", tornDownAt: 1 } }]);
+  await ended.promise;
+  expect(told).toMatchObject([{ previous: "running", status: "terminated" }]);
+  expect(tornDown).toEqual([userId]);
   await environments.stop();
 });

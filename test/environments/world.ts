@@ -53,7 +53,7 @@ export class World implements Runtime {
   async openTerminal(): Promise<never> {
     throw new RuntimeUnreachable("not here");
   }
-  async *logs(): AsyncIterable<never> {}
+  async *logs(_ref: EnvironmentRef, _options: { signal: AbortSignal }): AsyncIterable<never> {}
   async usage(_ref: EnvironmentRef): Promise<Usage | null> {
     return this.used;
   }
