@@ -43,6 +43,8 @@ interface DocsOptions {
 /** `/openapi.json` and, as a page to read and try it, `/docs`: from the server itself, with no other host. */
 export function docsRoutes({ basePath, document }: DocsOptions): Router {
   const router = newRouter();
+  // Where the start's own line leads whoever clicks on it.
+  router.get("/", (c) => c.redirect(`${basePath}/docs`));
   const assets: Record<string, Asset> = {
     "/openapi.json": { type: "application/json", load: () => JSON.stringify(document()) },
     "/docs": { type: "text/html; charset=utf-8", load: () => page(basePath) },

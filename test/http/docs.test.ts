@@ -133,9 +133,11 @@ describe("the reference page", () => {
     expect(html).not.toMatch(/https?:\/\//);
   });
 
-  test("finds its parts under the path of the public address", async () => {
+  test("is where the root leads, and finds its parts under the path of the public address", async () => {
     const publicUrl = new URL("http://example.org/pocket/");
     await using server = serve({ config: { publicUrl } });
+    const root = await fetch(server.url, { redirect: "manual" });
+    expect([root.status, root.headers.get("location")]).toEqual([302, "/pocket/docs"]);
     const html = await (await fetch(`${server.url}/docs`)).text();
     expect(html).toContain('src="/pocket/docs/start.js"');
     expect(await (await fetch(`${server.url}/docs/start.js`)).text()).toContain('"/pocket/openapi.json"');
