@@ -272,7 +272,10 @@ export interface Runtime {
   capacity(): Promise<Capacity>;
   /** All that carries our labels, whoever it belongs to: for the sweep. */
   list(): Promise<EnvironmentRef[]>;
-  /** Lets go of watches and connections; environments run on where they can. */
+  /**
+   * Lets go of watches and connections. Environments run on where they can, and their terminals then tell an
+   * exit of null: another runtime may take them up.
+   */
   close(): Promise<void>;
 }
 

@@ -11,6 +11,7 @@ import {
   type TerminalSize,
 } from "../runtime.ts";
 import type { Connection } from "./connection.ts";
+import { KubeStatusError } from "./errors.ts";
 import { type ExecTarget, runCommand } from "./exec.ts";
 import { frameOf } from "./frames.ts";
 import { type Dialled, dial, formatPlace, type HeldHead, type Link, parsePlace } from "./link.ts";
@@ -61,9 +62,15 @@ export interface HeldPlace {
   connection: Connection;
   target: ExecTarget;
   sessionId: string;
+  /** When it aborts, the connection is not to be used any more: the terminal is let go of. */
+  signal: AbortSignal;
 }
 
-/** Begins a session that outlives this server. Null: this container has nothing to hold it with. */
+/**
+ * Begins a session that outlives this server. Null: this container has nothing to hold it with.
+ *
+ * @throws KubeStatusError, RuntimeUnreachable
+ */
 export async function openHeld(
   place: HeldPlace,
   shell: string[],
@@ -71,25 +78,43 @@ export async function openHeld(
 ): Promise<Pty | null> {
   const terminal = new Held(place);
   const { cols, rows } = size;
-  const answer = await terminal.connect(
-    holderCommand("open", place.sessionId, PATIENCE_SECONDS, cols, rows, ...shell),
-  );
-  if (answer === "held") return terminal.begin(callbacks);
-  if (answer === "refused") return null;
-  // It may run for all that.
-  terminal.kill();
-  throw new RuntimeUnreachable("The cluster can't be reached: the connection was cut");
+  const command = holderCommand("open", place.sessionId, PATIENCE_SECONDS, cols, rows, ...shell);
+  try {
+    const answer = await terminal.connect(command);
+    if (answer === "held") return terminal.begin(callbacks);
+    if (answer !== "refused") throw cut();
+    terminal.release();
+    return null;
+  } catch (error) {
+    // Unless the API server has said no, it may run for all that.
+    if (error instanceof KubeStatusError) terminal.release();
+    else terminal.kill();
+    throw error;
+  }
 }
 
-/** Takes a session up, with all of its output that there is. Null: it is gone. */
+/**
+ * Takes a session up, with all of its output that there is. Null: it is gone.
+ *
+ * @throws KubeStatusError, RuntimeUnreachable
+ */
 export async function resumeHeld(place: HeldPlace): Promise<HeldTerminal | null> {
   if (!SESSION_ID.test(place.sessionId)) return null;
   const terminal = new Held(place);
-  const answer = await terminal.connect(attachCommand(place.sessionId, 0));
-  if (answer === "held") return terminal;
+  try {
+    const answer = await terminal.connect(attachCommand(place.sessionId, 0));
+    if (answer === "held") return terminal;
+    if (answer === "lost") throw cut();
+  } catch (error) {
+    terminal.release();
+    throw error;
+  }
   terminal.release();
-  if (answer !== "lost") return null;
-  throw new RuntimeUnreachable("The cluster can't be reached: the connection was cut");
+  return null;
+}
+
+function cut(): RuntimeUnreachable {
+  return new RuntimeUnreachable("The cluster can't be reached: the connection was cut");
 }
 
 export async function listHeld(connection: Connection, target: ExecTarget): Promise<string[]> {
@@ -138,11 +163,13 @@ class Held implements Pty, HeldTerminal {
   #isReconnecting = false;
   #ended = false;
   #heardAt = 0;
-  readonly #pinging: Timer;
+  #pinging: Timer | undefined;
+  readonly #abandon = () => this.#finish(null);
 
   constructor(place: HeldPlace) {
     this.#place = place;
-    this.#pinging = setInterval(() => this.#ping(), PING_EVERY_MS);
+    if (place.signal.aborted) this.#ended = true;
+    else place.signal.addEventListener("abort", this.#abandon);
   }
 
   // Of a HeldTerminal.
@@ -235,6 +262,7 @@ class Held implements Pty, HeldTerminal {
     this.#attempt += 1;
     const attempt = this.#attempt;
     const isCurrent = () => attempt === this.#attempt && !this.#ended;
+    if (this.#ended) throw cut();
     const { connection, target } = this.#place;
     const dialled: Dialled = await dial(connection, target, command, {
       onOutput: (bytes) => isCurrent() && this.#output(bytes),
@@ -249,6 +277,7 @@ class Held implements Pty, HeldTerminal {
     this.#head = dialled.head;
     this.#link = dialled.link;
     this.#heardAt = performance.now();
+    this.#pinging ??= setInterval(() => this.#ping(), PING_EVERY_MS);
     return "held";
   }
 
@@ -351,6 +380,7 @@ class Held implements Pty, HeldTerminal {
   #end(): void {
     this.#ended = true;
     clearInterval(this.#pinging);
+    this.#place.signal.removeEventListener("abort", this.#abandon);
     for (const answer of this.#jobsAsked.splice(0)) answer(null);
     this.#link?.close();
     this.#link = null;

@@ -5,6 +5,7 @@ import { readCapacity } from "./capacity.ts";
 import { createKubeClient, type KubeClient } from "./client.ts";
 import { type Connection, connectionOf } from "./connection.ts";
 import { asReadError, asRuntimeError } from "./errors.ts";
+import type { ExecTarget } from "./exec.ts";
 import { listHeld, openHeld, resumeHeld } from "./held.ts";
 import { createHints } from "./hints.ts";
 import type { InformerLimits } from "./informer.ts";
@@ -73,6 +74,12 @@ export function createKubernetesRuntime({
       pod && { namespace: pod.metadata.namespace ?? "", pod: pod.metadata.name ?? "", container: CONTAINER }
     );
   };
+  const placeOf = (target: ExecTarget, sessionId: string) => ({
+    connection,
+    target,
+    sessionId,
+    signal: closed.signal,
+  });
   const seen = (sight: Sight) => observe(sight, { now: now(), progress: progress.of });
 
   return {
@@ -93,8 +100,8 @@ export function createKubernetesRuntime({
         const target = await targetOf(ref);
         if (!target) throw new RuntimeRejected("rejected", "The environment does not run");
         const { sessionId } = options;
-        const held = sessionId && (await openHeld({ connection, target, sessionId }, BECOME_SHELL, options));
-        return held || openTerminal(connection, target, options);
+        const held = sessionId && (await openHeld(placeOf(target, sessionId), BECOME_SHELL, options));
+        return held || openTerminal(connection, target, options, closed.signal);
       }),
     heldTerminals: (ref) =>
       reading(async () => {
@@ -104,7 +111,7 @@ export function createKubernetesRuntime({
     heldTerminal: (ref, sessionId) =>
       reading(async () => {
         const target = await targetOf(ref);
-        return target ? resumeHeld({ connection, target, sessionId }) : null;
+        return target ? resumeHeld(placeOf(target, sessionId)) : null;
       }),
     async *logs(ref, { after, signal }) {
       const either = AbortSignal.any([signal, closed.signal]);

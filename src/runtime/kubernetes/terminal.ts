@@ -57,11 +57,16 @@ signal=KILL
 all
 exit 0`;
 
-/** A shell in a container, over an exec with a terminal; it ends with its connection. */
+/**
+ * A shell in a container, over an exec with a terminal; it ends with its connection.
+ *
+ * @param signal when it aborts, the connection is not to be used any more
+ */
 export async function openTerminal(
   connection: Connection,
   target: ExecTarget,
   options: TerminalOptions,
+  signal: AbortSignal,
 ): Promise<Pty> {
   let session: string | null = null;
   let exited = false;
@@ -69,8 +74,10 @@ export async function openTerminal(
   let refusing = false;
   const head = new Announcement();
 
+  const abandon = () => stream.close();
   const finish = (code: number | null) => {
     exited = true;
+    signal.removeEventListener("abort", abandon);
     const rest = head.flush();
     if (rest.length > 0) options.onData(rest);
     // The far side goes on after a lost connection, and nobody would ever use or end it again.
@@ -104,6 +111,8 @@ export async function openTerminal(
     },
   );
   stream.resize(options.size);
+  signal.addEventListener("abort", abandon);
+  if (signal.aborted) abandon();
 
   return {
     write(bytes) {

@@ -1,7 +1,17 @@
-import { afterAll, afterEach, expect, test } from "bun:test";
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import { getEventListeners } from "node:events";
+import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { newId } from "../../../src/lib/ids.ts";
-import { type HeldPlace, openHeld } from "../../../src/runtime/kubernetes/held.ts";
-import type { Pty } from "../../../src/runtime/runtime.ts";
+import { KubeStatusError } from "../../../src/runtime/kubernetes/errors.ts";
+import { type HeldPlace, openHeld, resumeHeld } from "../../../src/runtime/kubernetes/held.ts";
+import { openTerminal } from "../../../src/runtime/kubernetes/terminal.ts";
+import {
+  PTY_INPUT_HIGH_WATER_BYTES,
+  RuntimeUnreachable,
+  type TerminalOptions,
+} from "../../../src/runtime/runtime.ts";
 import { CountedStream } from "../../sockets/cuts.ts";
 import { until } from "../../until.ts";
 import { ExecServer } from "./exec-server.ts";
@@ -10,35 +20,54 @@ import { endHeldSessions } from "./held-session.ts";
 /* The way to a holder and back, with the real holder on this machine. */
 
 const server = new ExecServer();
+let closing = new AbortController();
 afterEach(async () => {
-  Object.assign(server, { refusal: null, refusals: 0, patience: null });
+  closing.abort();
+  closing = new AbortController();
+  Object.assign(server, FAIR, { patience: null });
   await endHeldSessions(server.folder);
 });
 afterAll(() => server.close());
 
+const FAIR = { refusal: null, refusals: 0, path: process.env.PATH };
 const COUNT = "stty -onlcr; exec seq 0 1000000000";
 const LINE = "0123456789abcde\n";
 
-interface Opened {
-  pty: Pty;
-  /** How many bytes were missing each time. */
-  gaps: number[];
-  exit: Promise<number | null>;
+/** A PATH with a perl that is killed as soon as it begins. */
+function killingPath(): string {
+  const folder = mkdtempSync(join(tmpdir(), "devpocket-perl-"));
+  writeFileSync(join(folder, "perl"), "#!/bin/sh\nkill -KILL $$");
+  chmodSync(join(folder, "perl"), 0o755);
+  return folder;
 }
 
-async function open(command: string, onData: (bytes: Uint8Array) => void = () => {}): Promise<Opened> {
-  const place: HeldPlace = { connection: server.connection, target: server.target, sessionId: newId() };
+function newPlace(sessionId = newId()): HeldPlace {
+  return { connection: server.connection, target: server.target, sessionId, signal: closing.signal };
+}
+
+/** What a terminal tells, and that. */
+function told(onData: (bytes: Uint8Array) => void = () => {}) {
   const exit = Promise.withResolvers<number | null>();
+  /** How many bytes were missing each time. */
   const gaps: number[] = [];
-  const pty = await openHeld(place, ["/bin/sh", "-c", command], {
+  const seen = { text: "", drains: 0 };
+  const options: TerminalOptions = {
     size: { cols: 80, rows: 24 },
     onData,
     onGap: (bytes) => gaps.push(bytes),
     onExit: exit.resolve,
-    onDrain() {},
-  });
+    onDrain: () => {
+      seen.drains += 1;
+    },
+  };
+  return { options, gaps, seen, exit: exit.promise };
+}
+
+async function open(command: string, onData?: (bytes: Uint8Array) => void, place = newPlace()) {
+  const { options, ...rest } = told(onData);
+  const pty = await openHeld(place, ["/bin/sh", "-c", command], options);
   if (!pty) throw new Error("not held");
-  return { pty, gaps, exit: exit.promise };
+  return { pty, ...rest };
 }
 
 /** Cuts the connection, and lets no other begin until it was tried a few times. */
@@ -90,4 +119,69 @@ test("says how much is missing when it was away for too long, goes on, and can b
   expect({ wrong, gaps: gaps.length }).toEqual({ wrong: 0, gaps: 1 });
   pty.kill();
   expect(await exit).toBeGreaterThan(128);
+});
+
+test("loses no input, and no word that more may follow, to outages", async () => {
+  const total = 4 * PTY_INPUT_HIGH_WATER_BYTES;
+  let text = "";
+  const { pty, seen, exit } = await open(`stty raw -echo; echo ready; head -c ${total} | md5sum`, (bytes) => {
+    text += Buffer.from(bytes).toString();
+  });
+  await until(() => text.includes("ready"));
+  const hash = new Bun.CryptoHasher("md5");
+  for (let n = 0; n < total / (64 * 1024); n++) {
+    const bytes = new Uint8Array(64 * 1024).fill(n);
+    hash.update(bytes);
+    if (n % 5 === 4) server.cut();
+    const { drains } = seen;
+    if (!pty.write(bytes)) await until(() => seen.drains > drains);
+  }
+  expect(await exit).toBe(0);
+  expect(text).toContain(hash.digest("hex"));
+});
+
+describe("when its runtime lets go of the cluster", () => {
+  test("a held terminal says so and lives on, to be taken up by the next", async () => {
+    let text = "";
+    const place = newPlace();
+    const { exit } = await open("echo here; cat", (bytes) => (text += Buffer.from(bytes).toString()), place);
+    await until(() => text.includes("here"));
+    closing.abort();
+    expect(await exit).toBe(null);
+    await until(() => server.size === 0);
+    closing = new AbortController();
+    const again = await resumeHeld(newPlace(place.sessionId));
+    expect(again?.endOffset).toBe(text.length);
+    await expect(openHeld(place, ["true"], told().options)).rejects.toThrow(RuntimeUnreachable);
+  });
+
+  test("one that ends with its connection ends", async () => {
+    let text = "";
+    const { options, exit } = told((bytes) => (text += Buffer.from(bytes).toString()));
+    const pty = await openTerminal(server.connection, server.target, options, closing.signal);
+    pty.write(Buffer.from("echo $((1 + 1))\n"));
+    await until(() => text.includes("2"));
+    closing.abort();
+    expect(await exit).toBe(null);
+    await until(() => server.size === 0);
+  });
+});
+
+test.each([
+  { container: "refuses", refusal: 403, opens: KubeStatusError, resumes: KubeStatusError },
+  { container: "is gone", refusal: 404, opens: RuntimeUnreachable, resumes: null },
+  { container: "has no perl", path: "/nowhere", opens: null, resumes: null },
+  {
+    container: "kills what begins",
+    path: killingPath(),
+    opens: RuntimeUnreachable,
+    resumes: RuntimeUnreachable,
+  },
+])("nothing stays of a terminal whose container $container", async ({ opens, resumes, ...state }) => {
+  Object.assign(server, state);
+  const outcome = (work: Promise<unknown>) => work.catch((error: object) => error.constructor);
+  expect(await outcome(openHeld(newPlace(), ["true"], told().options))).toBe(opens);
+  expect(await outcome(resumeHeld(newPlace()))).toBe(resumes);
+  Object.assign(server, FAIR);
+  await until(() => getEventListeners(closing.signal, "abort").length + server.size === 0);
 });
