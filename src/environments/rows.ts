@@ -119,6 +119,9 @@ export function environmentRows(db: Db) {
       )
       .prepare(),
   );
+  const running = lazily(() =>
+    db.select({ id: environments.id }).from(environments).where(eq(environments.status, "running")).prepare(),
+  );
   const unfinishedOn = lazily(() =>
     db
       .select({ id: environments.id })
@@ -177,6 +180,11 @@ export function environmentRows(db: Db) {
     unfinishedOn: (clusterId: string): string[] =>
       unfinishedOn()
         .all({ clusterId })
+        .map((row) => row.id),
+    /** Ids of all that run. */
+    running: (): string[] =>
+      running()
+        .all()
         .map((row) => row.id),
     /** How many there are of each status, zeros too. */
     countByStatus(): Record<string, number> {

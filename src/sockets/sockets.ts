@@ -70,6 +70,7 @@ export function createSockets(options: SocketsOptions): Sockets {
       const { runtime, ref } = placeOf(environmentId);
       return (await runtime.heldTerminals?.(ref)) ?? [];
     },
+    running: environments.rows.running,
     async takeUp(environmentId, sessionId) {
       const { runtime, ref } = placeOf(environmentId);
       return (await runtime.heldTerminal?.(ref, sessionId)) ?? null;

@@ -16,6 +16,8 @@ export interface HubOptions {
   open(environmentId: string, options: TerminalOptions): Promise<Pty>;
   /** Ids of shells that an earlier server has left running in an environment. */
   held?(environmentId: string): Promise<string[]>;
+  /** Ids of the environments in which such shells may be. */
+  running?(): string[];
   /** One of them; null: it is gone. */
   takeUp?(environmentId: string, sessionId: string): Promise<HeldTerminal | null>;
   /** Someone typed in an environment or something was printed; at most once a second for each session. */
@@ -78,6 +80,8 @@ export class TerminalHub {
   readonly #rooms = new Map<string, Room>();
   /** Environments whose held shells are known, or are being learned of. */
   readonly #known = new Map<string, Promise<void>>();
+  /** A sweep's looking for shells that are not known. */
+  #looking: Promise<void> | null = null;
   #timer: Timer | undefined;
   #isClosed = false;
 
@@ -88,7 +92,8 @@ export class TerminalHub {
 
   /** Begins to look for sessions that nobody needs any more. */
   start(): void {
-    this.#timer ??= setInterval(() => void this.sweep(), TERMINAL_LIMITS.idleCheckMs);
+    // What can't be asked now is asked again a minute later.
+    this.#timer ??= setInterval(() => void this.sweep().catch(() => undefined), TERMINAL_LIMITS.idleCheckMs);
     this.#timer.unref();
   }
 
@@ -106,7 +111,8 @@ export class TerminalHub {
    */
   async attach(environmentId: string, request: AttachRequest): Promise<Attached> {
     const { sessionId } = request;
-    const found = sessionId === null ? undefined : await this.#find(environmentId, sessionId);
+    const there = sessionId === null ? undefined : await this.#find(environmentId, sessionId);
+    const found = there && hasMore(there, request.offset) ? there : undefined;
     if (found) await found.inputSettled(request.clientId);
     if (!found && request.readOnly) throw notFound("Terminal session");
     const session = found ?? (await this.#begin(environmentId, request.size ?? DEFAULT_SIZE));
@@ -169,7 +175,7 @@ export class TerminalHub {
     for (const environmentId of [...this.#rooms.keys()]) this.endAll(environmentId);
   }
 
-  /** Ends what nobody looks at and nothing runs in; called by the timer. */
+  /** Ends what nobody looks at and nothing runs in, whichever server has begun it; called by the timer. */
   async sweep(): Promise<void> {
     const now = this.#now();
     for (const [environmentId, room] of [...this.#rooms]) {
@@ -182,6 +188,18 @@ export class TerminalHub {
         } else if (detachedMs >= TERMINAL_LIMITS.idleGraceMs && (await isIdle(session))) session.kill();
       }
       this.#forgetEmpty(environmentId, room);
+    }
+    this.#looking ??= this.#lookAtAll().finally(() => {
+      this.#looking = null;
+    });
+    await this.#looking;
+  }
+
+  /** One after the other: after a restart that is all that there are. */
+  async #lookAtAll(): Promise<void> {
+    for (const environmentId of this.#options.running?.() ?? []) {
+      if (this.#isClosed) return;
+      await this.#learn(environmentId).catch(() => undefined);
     }
   }
 
@@ -207,14 +225,13 @@ export class TerminalHub {
     }
   }
 
-  /** A session that is known, or that an earlier server has left. */
+  /** A session that is known, or that an earlier server, or an earlier way to it, has left. */
   async #find(environmentId: string, sessionId: string): Promise<Session | undefined> {
-    const find = () => this.#rooms.get(environmentId)?.sessions.get(sessionId);
-    const known = find();
-    if (known) return known;
+    const known = this.#rooms.get(environmentId)?.sessions.get(sessionId);
+    if (known && !known.isLost) return known;
     await this.#learn(environmentId);
     // One whose shell has ended is not among those that are learned of.
-    return find() ?? (await this.#takeUp(environmentId, sessionId));
+    return (await this.#takeUp(environmentId, sessionId)) ?? known;
   }
 
   /** Takes up, once, what runs of an environment's shells. */
@@ -236,7 +253,8 @@ export class TerminalHub {
 
   #takeUp(environmentId: string, id: string): Promise<Session | undefined> {
     const room = this.#room(environmentId);
-    if (room.starting.has(id) || room.sessions.has(id)) return Promise.resolve(room.sessions.get(id));
+    const known = room.sessions.get(id);
+    if (room.starting.has(id) || (known && !known.isLost)) return Promise.resolve(known);
     const taking =
       room.takingUp.get(id) ??
       this.#resume(environmentId, room, id).finally(() => {
@@ -273,6 +291,7 @@ export class TerminalHub {
       now: this.#now,
       onActivity: () => this.#options.onActivity?.(environmentId),
       onBytes: (direction, bytes) => this.#options.onBytes?.(direction, bytes),
+      onLost: () => void this.#known.delete(environmentId),
     });
   }
 
@@ -317,6 +336,11 @@ function makeRoom(room: Room): void {
   }
   oldest.kill();
   room.sessions.delete(oldest.id);
+}
+
+/** A lost shell is of use only to who has not seen all that it had printed. */
+function hasMore(session: Session, offset: number | null): boolean {
+  return !session.isLost || offset === null || offset < session.ring.end;
 }
 
 function rank(session: Session): number {

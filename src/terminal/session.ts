@@ -15,6 +15,8 @@ export interface SessionOptions {
   /** Something was typed or printed; at most once a second. */
   onActivity(): void;
   onBytes(direction: "input" | "output", bytes: number): void;
+  /** The way to the shell was lost. */
+  onLost(): void;
 }
 
 /**
@@ -60,6 +62,11 @@ export class Session implements Source {
 
   get attached(): number {
     return this.#attachments.size;
+  }
+
+  /** The way to its shell was lost; that itself may run, to be taken up anew. */
+  get isLost(): boolean {
+    return this.exit !== null && this.exit.code === null;
   }
 
   get inputFlows(): boolean {
@@ -200,7 +207,8 @@ export class Session implements Source {
   #print(bytes: Uint8Array): void {
     if (this.exit !== null || bytes.length === 0) return;
     this.#options.onBytes("output", bytes.length);
-    this.#beActive();
+    // What another server has seen it print is no activity now.
+    if (!this.#replaying) this.#beActive();
     // More at once than readers may be behind would push out what a quick one is just about to get.
     const step = TERMINAL_LIMITS.backlogBytes;
     for (let at = 0; at < bytes.length; at += step) {
@@ -226,6 +234,7 @@ export class Session implements Source {
     clearTimeout(this.#killTimer);
     this.exit = { code };
     this.detachedAt ??= this.#options.now();
+    if (code === null) this.#options.onLost();
     this.#checkReplay();
     for (const attachment of [...this.#attachments]) attachment.pump();
   }

@@ -1,27 +1,38 @@
 import { describe, expect, test } from "bun:test";
-import { type HeldTerminal, RuntimeRejected, type TerminalOptions } from "../../src/runtime/runtime.ts";
-import { TerminalHub } from "../../src/terminal/hub.ts";
+import {
+  type HeldTerminal,
+  type InputPlace,
+  RuntimeRejected,
+  RuntimeUnreachable,
+  type TerminalOptions,
+} from "../../src/runtime/runtime.ts";
+import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
 import { until } from "../until.ts";
 import { ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
 
-const SIZE = { cols: 80, rows: 24 };
+const MINUTE = 60_000;
+const SIZE = { cols: 111, rows: 22 };
 
-/** A shell that an earlier server has left, with so many bytes of output. */
+/** A shell that an earlier server has left, with so many bytes of output from `offset` on. */
 class LeftShell implements HeldTerminal {
-  readonly offset = 0;
+  readonly offset: number;
   readonly endOffset: number;
   readonly size = SIZE;
-  readonly createdAtMs = 1;
-  readonly input = [];
+  readonly createdAtMs: number = 1;
+  readonly input: InputPlace[];
   isReleased = false;
+  timesTakenUp = 0;
   pty: ScriptedPty | undefined;
 
-  constructor(endOffset = 0) {
-    this.endOffset = endOffset;
+  constructor(bytes = 0, { offset = 0, input = [] as InputPlace[] } = {}) {
+    this.offset = offset;
+    this.endOffset = offset + bytes;
+    this.input = input;
   }
 
   begin(options: Omit<TerminalOptions, "size" | "sessionId">) {
+    this.timesTakenUp += 1;
     this.pty = new ScriptedPty({ ...options, size: SIZE });
     return Object.assign(this.pty, { release: () => this.release() });
   }
@@ -34,17 +45,32 @@ class LeftShell implements HeldTerminal {
 /** A hub whose one environment has `shells`; each is there once `found` resolves. */
 function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise.resolve()) {
   const asked: string[] = [];
+  const started: ScriptedPty[] = [];
+  const activity: string[] = [];
+  const clock = { now: 1_000_000 };
+  const cluster = { isReachable: true };
   const hub = new TerminalHub({
-    open: async (_environmentId, options) => new ScriptedPty(options),
-    held: async () => Object.keys(shells),
+    async open(_environmentId, options) {
+      const pty = new ScriptedPty(options);
+      started.push(pty);
+      return pty;
+    },
+    async held() {
+      if (!cluster.isReachable) throw new RuntimeUnreachable("no answer");
+      return Object.keys(shells);
+    },
+    running: () => ["env"],
     async takeUp(_environmentId, id) {
       asked.push(id);
       await found;
       return shells[id] ?? null;
     },
+    onActivity: (environmentId) => activity.push(environmentId),
+    now: () => clock.now,
   });
-  const attach = (sessionId: string) =>
-    hub.attach("env", {
+  async function attach(sessionId: string, changes: Partial<AttachRequest> = {}) {
+    const viewer = new RecordingViewer();
+    const attached = await hub.attach("env", {
       sessionId,
       offset: null,
       clientId: "client",
@@ -52,10 +78,108 @@ function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise
       readOnly: false,
       text: false,
       acknowledges: false,
-      viewer: new RecordingViewer(),
+      viewer,
+      ...changes,
     });
-  return { hub, asked, attach };
+    viewer.attachment = attached.attachment;
+    attached.attachment.start();
+    return { ...attached, viewer };
+  }
+  /** Prints what a shell had printed, as soon as it is taken up. */
+  async function replay(shell: LeftShell, text: string) {
+    await until(() => shell.pty);
+    shell.pty?.print(text);
+  }
+  return { hub, asked, started, activity, clock, cluster, attach, replay };
 }
+
+describe("a shell that an earlier server has left", () => {
+  test("goes on for its client with the next byte of output, and of input", async () => {
+    const input = [{ client: "phone/1", bytes: 7, seq: 3, part: 2 }];
+    const shell = new LeftShell(10, { offset: 1000, input });
+    const { attach, replay } = setUp({ left: shell });
+    const attaching = attach("left", { clientId: "phone", offset: 1004 });
+    await replay(shell, "0123456789");
+    const { resumed, session, attachment, viewer } = await attaching;
+    expect({ resumed, createdAt: session.createdAt, size: session.size }).toEqual({
+      resumed: true,
+      createdAt: 1,
+      size: SIZE,
+    });
+    expect(viewer.text).toBe("456789");
+    expect([3, 4].map((seq) => attachment.admit(5, seq))).toEqual(["repeated", "taken"]);
+    attachment.write(Buffer.from("abcde"));
+    // Two bytes of the fourth message had been typed before.
+    expect(shell.pty?.typed).toBe("cde");
+  });
+
+  test("is taken up once, by however many, and is known from then on", async () => {
+    const shells = { one: new LeftShell(), two: new LeftShell() };
+    const { hub, asked, attach } = setUp(shells);
+    await Promise.all([attach("one", { clientId: "a" }), attach("one", { clientId: "b" }), hub.list("env")]);
+    expect((await hub.list("env")).map(({ id }) => id).sort()).toEqual(["one", "two"]);
+    expect(asked.sort()).toEqual(["one", "two"]);
+    await hub.end("env", "two");
+    expect(shells.two.pty?.isKilled).toBe(true);
+    expect(await attach("gone")).toMatchObject({ resumed: false });
+  });
+
+  test("is learned of once its cluster can be asked; till then nobody is told that it is gone", async () => {
+    const { hub, started, cluster, attach } = setUp({ left: new LeftShell() });
+    cluster.isReachable = false;
+    expect(await hub.list("env")).toEqual([]);
+    await expect(attach("left")).rejects.toThrow(RuntimeUnreachable);
+    cluster.isReachable = true;
+    expect(await attach("left")).toMatchObject({ resumed: true });
+    expect(started).toEqual([]);
+  });
+
+  test("ends when nobody has come for ten minutes, but with a running job; its old output is no use of it", async () => {
+    const [idle, busy] = [new LeftShell(3), new LeftShell()];
+    const { hub, activity, clock, replay } = setUp({ idle, busy });
+    const sweep = hub.sweep();
+    await replay(idle, "old");
+    await sweep;
+    if (busy.pty) busy.pty.running = { foreground: "make", count: 1 };
+    const areKilled = () => [idle, busy].map(({ pty }) => pty?.isKilled);
+    expect({ activity, killed: areKilled() }).toEqual({ activity: [], killed: [false, false] });
+    clock.now += 10 * MINUTE;
+    await hub.sweep();
+    expect(areKilled()).toEqual([true, false]);
+    busy.pty?.print("new");
+    expect(activity).toEqual(["env"]);
+  });
+});
+
+describe("a shell to which the way was lost", () => {
+  test("is taken up anew by who comes back, at the next byte", async () => {
+    const shell = new LeftShell(5);
+    const { hub, attach, replay } = setUp({ left: shell });
+    const attaching = attach("left");
+    await replay(shell, "hello");
+    const { viewer } = await attaching;
+    const lost = shell.pty;
+    lost?.options.onExit(null);
+    expect(viewer.exitCode).toBe(null);
+    shell.pty = undefined;
+    const again = attach("left", { offset: 3 });
+    await replay(shell, "hello");
+    expect(await again).toMatchObject({ resumed: true, viewer: { text: "lo" } });
+    expect(shell.timesTakenUp).toBe(2);
+    expect((await hub.list("env")).length).toBe(1);
+  });
+
+  test("and that is gone gives what its client has not seen, and then a new one begins", async () => {
+    const shells: Record<string, LeftShell> = {};
+    const { started, attach } = setUp(shells);
+    const { session } = await attach("gone");
+    started[0]?.print("last");
+    started[0]?.options.onExit(null);
+    const late = await attach(session.id, { offset: 2 });
+    expect(late).toMatchObject({ resumed: true, viewer: { text: "st", exitCode: null } });
+    expect(await attach(session.id, { offset: 4 })).toMatchObject({ resumed: false });
+  });
+});
 
 describe("a shell that is being taken up", () => {
   test.each([
