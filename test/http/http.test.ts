@@ -46,9 +46,9 @@ describe("what no route takes", () => {
     ["GET", "/api/v1/things/%ff/%zz", 404, null],
     ["GET", "/api/v1/things/a/b", 404, null],
     ["GET", "//api//v1", 404, null],
-    ["CONNECT", "elsewhere:443", 404, null],
-    ["CONNECT", "elsewhere:x", 404, null],
-    ["CONNECT", "http:80", 404, null],
+    ["CONNECT", "elsewhere:443", 405, "GET, HEAD, OPTIONS"],
+    ["CONNECT", "elsewhere:x", 405, "GET, HEAD, OPTIONS"],
+    ["CONNECT", "http:80", 405, "GET, HEAD, OPTIONS"],
   ])("%s %s is %d", async (method, path, status, allow) => {
     await using server = serve();
     const answer = await sendRaw(server.port, [`${method} ${path} HTTP/1.1\r\nHost: here\r\n\r\n`]);
