@@ -164,7 +164,7 @@ CREATE TABLE `settings` (
 );
 --> statement-breakpoint
 CREATE TABLE `sign_in_failures` (
-	`name_hash` text PRIMARY KEY NOT NULL,
+	`subject_hash` text PRIMARY KEY NOT NULL,
 	`failures` integer NOT NULL,
 	`last_failure_at` integer NOT NULL,
 	`locked_until` integer

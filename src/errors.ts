@@ -50,6 +50,11 @@ export class AppError extends Error {
   }
 }
 
+/** An error in one word, for the audit: the rule of a field that was broken, else its code. */
+export function reasonOf({ fields, code }: AppError): string {
+  return fields[0]?.code ?? code;
+}
+
 export function notFound(what: string): AppError {
   return new AppError("not_found", `${what} not found`);
 }

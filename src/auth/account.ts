@@ -102,13 +102,16 @@ export function takenNames(
   return [...taken("username", users.usernameKey, username), ...taken("email", users.emailKey, email)];
 }
 
-/** @throws AppError conflict, naming the fields */
-export function requireFreeNames(db: DbOrTx, names: { username: string; email: string }): void {
+/** The refusal of names that another account has: conflict, naming the fields. */
+export function takenNamesFault(
+  db: DbOrTx,
+  names: { username: string; email: string },
+): AppError | undefined {
   const fields = takenNames(db, names);
   const [first, second] = fields;
-  if (!first) return;
+  if (!first) return undefined;
   const what = second ? "Username and email" : first.field === "email" ? "Email" : "Username";
-  throw new AppError("conflict", `${what} already registered`, { fields });
+  return new AppError("conflict", `${what} already registered`, { fields });
 }
 
 export interface NewUser {
@@ -125,7 +128,8 @@ export interface NewUser {
 
 /** @throws AppError conflict when a name is taken */
 export function insertUser(tx: Tx, user: NewUser, now: number): User {
-  requireFreeNames(tx, user);
+  const taken = takenNamesFault(tx, user);
+  if (taken) throw taken;
   return tx
     .insert(users)
     .values({

@@ -105,7 +105,7 @@ export async function resetPassword(
   const user = inTransaction(db, (tx) => {
     sessions.endAll(tx, found.id);
     endActionTokens(tx, found.id, "reset_password", now());
-    forgetFailures(tx, found.username);
+    forgetFailures(tx, found);
     audit(tx, SYSTEM_ACTOR, { action: "auth.password_reset", targetId: found.id }, now());
     return tx
       .update(users)

@@ -3,14 +3,14 @@ import { alphabet, generateRandomString } from "oslo/crypto";
 import { type AuditActor, audit } from "../audit/audit.ts";
 import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
 import { users } from "../db/schema.ts";
-import { AppError } from "../errors.ts";
+import { AppError, reasonOf } from "../errors.ts";
 import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
 import { insertUser, nameKey, takenNames, type User } from "./account.ts";
 import type { GoogleIdentity } from "./google.ts";
-import { requireOpenRegistration } from "./register.ts";
+import { closedRegistration } from "./register.ts";
 import type { Sessions } from "./sessions.ts";
-import { openSession, refusedSignIn, type SignedIn } from "./sign-in.ts";
+import { deactivated, openSession, refusedSignIn, type SignedIn } from "./sign-in.ts";
 
 interface GoogleAccountsDeps {
   db: Db;
@@ -23,18 +23,27 @@ interface GoogleAccountsDeps {
  * Signs in who Google says it is: the account of that Google id, else the local one of the same verified
  * address, which is linked, else a new one.
  *
- * @throws AppError conflict when a local account has the address without having proven it; forbidden for a
- * deactivated account, or a new one where registration is closed
+ * @param identify asks Google
+ * @throws AppError what `identify` does; conflict when a local account has the address without having proven
+ * it; forbidden for a deactivated account, or a new one where registration is closed
  */
-export function signInWithGoogle(
+export async function signInWithGoogle(
   deps: GoogleAccountsDeps,
-  identity: GoogleIdentity,
+  identify: () => Promise<GoogleIdentity>,
   origin: Origin,
-): SignedIn {
+): Promise<SignedIn> {
   const { db, now } = deps;
+  const refused = (tx: DbOrTx, error: AppError, reason: string, user?: User) =>
+    refusedSignIn(tx, { user, error, detail: { method: "google", reason }, origin, now: now() });
+
+  const identity = await identify().catch((error: unknown) => {
+    const isRefusal = error instanceof AppError && error.code === "invalid";
+    throw isRefusal ? refused(db, error, "invalid_token") : error;
+  });
   const outcome = inTransaction(db, (tx) => {
     const user = accountOf(tx, deps, { identity, origin });
-    if (!user.isActive) return refusedSignIn(tx, { user, origin, now: now() });
+    if (user instanceof AppError) return refused(tx, user, reasonOf(user));
+    if (!user.isActive) return refused(tx, deactivated(), "deactivated", user);
     return openSession(tx, deps, { user, origin, method: "google" });
   });
   if (outcome instanceof AppError) throw outcome;
@@ -46,7 +55,8 @@ interface Arrival {
   origin: Origin;
 }
 
-function accountOf(tx: Tx, deps: GoogleAccountsDeps, { identity, origin }: Arrival): User {
+/** The account, or why there is none for them. */
+function accountOf(tx: Tx, deps: GoogleAccountsDeps, { identity, origin }: Arrival): User | AppError {
   const linked = tx.select().from(users).where(eq(users.googleSub, identity.sub)).get();
   if (linked) return linked;
   const local = tx
@@ -58,10 +68,10 @@ function accountOf(tx: Tx, deps: GoogleAccountsDeps, { identity, origin }: Arriv
 }
 
 /** Whoever registered somebody else's address must not get that person's sign-ins (pre-hijacking). */
-function link(tx: Tx, local: User, { identity, origin }: Arrival, now: number): User {
+function link(tx: Tx, local: User, { identity, origin }: Arrival, now: number): User | AppError {
   if (!local.isVerified || local.googleSub !== null) {
     const message = "An account with this email exists and can't be linked to this Google account";
-    throw new AppError("conflict", message, {
+    return new AppError("conflict", message, {
       fields: [{ field: "email", message, code: "already_exists" }],
     });
   }
@@ -74,8 +84,13 @@ function link(tx: Tx, local: User, { identity, origin }: Arrival, now: number): 
     .get();
 }
 
-function create(tx: Tx, { registration, now }: GoogleAccountsDeps, { identity, origin }: Arrival): User {
-  requireOpenRegistration(registration);
+function create(
+  tx: Tx,
+  { registration, now }: GoogleAccountsDeps,
+  { identity, origin }: Arrival,
+): User | AppError {
+  const closed = closedRegistration(registration);
+  if (closed) return closed;
   const { email, name, picture } = identity;
   const user = insertUser(
     tx,

@@ -97,14 +97,14 @@ export function createGoogleRoutes(deps: GoogleRoutesDeps) {
   const router = newRouter();
   const cookie = attemptCookie(baseUrl.startsWith("https:"));
 
-  async function answer(c: Context<HttpEnv>, identity: GoogleIdentity) {
+  async function answer(c: Context<HttpEnv>, identify: () => Promise<GoogleIdentity>) {
     c.header("Cache-Control", "no-store");
-    return signInBody(tokens, signInWithGoogle(deps, identity, c.get("origin")), now());
+    return signInBody(tokens, await signInWithGoogle(deps, identify, c.get("origin")), now());
   }
 
   router.openapi(tokenRoute, async (c) => {
     if (!google) throw notConfigured();
-    return c.json(await answer(c, await google.identify(c.req.valid("json"))), 200);
+    return c.json(await answer(c, () => google.identify(c.req.valid("json"))), 200);
   });
 
   router.openapi(loginRoute, (c) => {
@@ -117,17 +117,30 @@ export function createGoogleRoutes(deps: GoogleRoutesDeps) {
 
   router.openapi(callbackRoute, async (c) => {
     if (!google?.browser) throw notConfigured();
-    const { code, state, error } = c.req.valid("query");
+    const { browser } = google;
+    const query = c.req.valid("query");
     const attempt = cookie.take(c);
-    if (error !== undefined) throw new AppError("invalid", "Google sign-in was not completed");
-    // Only the browser that set out may come back: else anyone could sign a victim in as themselves.
-    if (!attempt || state !== attempt.state || code === undefined) {
-      throw new AppError("invalid", "This sign-in was not begun here, or has expired; please begin again");
-    }
-    return c.json(await answer(c, await google.browser.finish(code, attempt)), 200);
+    return c.json(await answer(c, async () => browser.finish(...returned(query, attempt))), 200);
   });
 
   return router;
+}
+
+/** @throws AppError invalid for who has not set out here, or has not got there */
+function returned(
+  {
+    code,
+    state,
+    error,
+  }: { code?: string | undefined; state?: string | undefined; error?: string | undefined },
+  attempt: GoogleAttempt | undefined,
+): [code: string, attempt: GoogleAttempt] {
+  if (error !== undefined) throw new AppError("invalid", "Google sign-in was not completed");
+  // Only the browser that set out may come back: else anyone could sign a victim in as themselves.
+  if (!attempt || state !== attempt.state || code === undefined) {
+    throw new AppError("invalid", "This sign-in was not begun here, or has expired; please begin again");
+  }
+  return [code, attempt];
 }
 
 function notConfigured(): AppError {

@@ -1,6 +1,6 @@
 import { eq } from "drizzle-orm";
 import { audit } from "../audit/audit.ts";
-import { type Db, inTransaction, type Tx } from "../db/open.ts";
+import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
 import { actorOf } from "../http/audit-actor.ts";
@@ -86,17 +86,17 @@ export async function resetPasswordByLink(
 ): Promise<void> {
   const { db, now, passwords } = deps;
   const owner = ownerOfToken(db, token, now());
-  if (!owner) throw unusableToken();
+  if (!owner) throw unusableToken(db, origin, now());
   const fault = passwordFault(newPassword, owner, "new_password");
   if (fault) throw fault;
   const passwordHash = await passwords.hash(newPassword);
 
-  inTransaction(db, (tx) => {
+  const refusal = inTransaction(db, (tx) => {
     // Read again: of two requests with one token, one counts.
     const user = ownerOfToken(tx, token, now());
-    if (!user) throw unusableToken();
+    if (!user) return unusableToken(tx, origin, now());
     endActionTokens(tx, user.id, "reset_password", now());
-    forgetFailures(tx, user.username);
+    forgetFailures(tx, user);
     deps.sessions.endAll(tx, user.id);
     // Whoever has the link reads the mailbox: the address is theirs.
     tx.update(users)
@@ -107,7 +107,9 @@ export async function resetPasswordByLink(
     audit(tx, actor, { action: "auth.password_reset", targetId: user.id }, now());
     unlinkOtherGoogle(tx, user, actor, now());
     tellPasswordChanged(tx, deps.mailer, user);
+    return undefined;
   });
+  if (refusal) throw refusal;
 }
 
 /** The owner hears of it even when it was not they who changed it. */
@@ -123,12 +125,15 @@ export function tellPasswordChanged(tx: Tx, mailer: Mailer, user: User): void {
   });
 }
 
-function ownerOfToken(db: Db | Tx, token: string, now: number): User | undefined {
+function ownerOfToken(db: DbOrTx, token: string, now: number): User | undefined {
   const row = findActionToken(db, "reset_password", token, now);
   const user = row && db.select().from(users).where(eq(users.id, row.userId)).get();
   return user?.isActive && user.email === row?.email ? user : undefined;
 }
 
-function unusableToken(): AppError {
+/** Audits it too; to be thrown when that is committed. */
+function unusableToken(db: DbOrTx, origin: Origin, now: number): AppError {
+  const detail = { reason: "invalid_token" };
+  audit(db, actorOf(origin, undefined), { action: "auth.password_reset", outcome: "failure", detail }, now);
   return new AppError("invalid", "Invalid or expired reset token");
 }

@@ -37,19 +37,13 @@ export function refresh({ db, now, sessions: all }: RefreshDeps, claims: Claims,
     const rotation: Rotation = user?.isActive ? rotate(tx, claims, at) : { kind: "gone" };
     if (rotation.kind === "theft") all.end(tx, claims.sid);
     const failed = rotation.kind === "theft" || rotation.kind === "gone";
-    if (rotation.kind !== "repeated") {
-      audit(
-        tx,
-        actorOf(origin, user),
-        {
-          action: "auth.refresh",
-          targetId: claims.sub,
-          outcome: failed ? "failure" : "success",
-          detail: { session: claims.sid, ...(failed && { reason: REASONS[rotation.kind] }) },
-        },
-        at,
-      );
-    }
+    const entry = {
+      action: "auth.refresh",
+      targetId: claims.sub,
+      outcome: failed ? ("failure" as const) : ("success" as const),
+      detail: { session: claims.sid, ...DETAILS[rotation.kind] },
+    };
+    audit(tx, actorOf(origin, user), entry, at);
     return user && !failed ? { user, token: rotation.token } : null;
   });
   // Thrown only after the commit: the end of the family must stand.
@@ -57,7 +51,12 @@ export function refresh({ db, now, sessions: all }: RefreshDeps, claims: Claims,
   return refreshed;
 }
 
-const REASONS = { theft: "refresh_token_reused", gone: "session_ended" };
+const DETAILS: Record<Rotation["kind"], Record<string, unknown>> = {
+  issued: {},
+  repeated: { repeated: true },
+  theft: { reason: "refresh_token_reused" },
+  gone: { reason: "session_ended" },
+};
 
 function rotate(tx: Tx, { jti, sid }: Claims, now: number): Rotation {
   const row = tx

@@ -1,9 +1,9 @@
 import { audit } from "../audit/audit.ts";
-import { inTransaction } from "../db/open.ts";
-import { AppError } from "../errors.ts";
+import { type DbOrTx, inTransaction } from "../db/open.ts";
+import { AppError, reasonOf } from "../errors.ts";
 import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
-import { insertUser, requireFreeNames, type User } from "./account.ts";
+import { insertUser, takenNamesFault, type User } from "./account.ts";
 import { passwordFault } from "./password-policy.ts";
 import type { Passwords } from "./passwords.ts";
 import { sendVerification, type VerificationDeps } from "./verification.ts";
@@ -27,26 +27,40 @@ export async function register(
   origin: Origin,
 ): Promise<User> {
   const { db, now, passwords } = deps;
-  requireOpenRegistration(deps.registration);
+  const refused = (tx: DbOrTx, error: AppError) => {
+    const detail = { reason: reasonOf(error), fields: error.fields.map(({ field }) => field) };
+    const entry = { action: "auth.register", outcome: "failure" as const, detail };
+    audit(tx, actorOf(origin, undefined), entry, now());
+    return error;
+  };
+  const closed = closedRegistration(deps.registration);
+  if (closed) throw refused(db, closed);
   const fault = passwordFault(password, { username, email });
   if (fault) throw fault;
   // Before the costly hash; the transaction looks again.
-  requireFreeNames(db, { username, email });
+  const conflict = takenNamesFault(db, { username, email });
+  if (conflict) throw refused(db, conflict);
   const passwordHash = await passwords.hash(password);
 
-  return inTransaction(db, (tx) => {
+  const outcome = inTransaction(db, (tx): User | AppError => {
     const at = now();
+    const taken = takenNamesFault(tx, { username, email });
+    if (taken) return refused(tx, taken);
     const user = insertUser(tx, { username, email, fullName, passwordHash }, at);
     sendVerification(tx, deps, user);
     audit(tx, actorOf(origin, user), { action: "auth.register", targetId: user.id }, at);
     return user;
   });
+  // Thrown only after the commit: the trace of the refusal must stand.
+  if (outcome instanceof AppError) throw outcome;
+  return outcome;
 }
 
-export function requireOpenRegistration(registration: "open" | "closed"): void {
-  if (registration === "open") return;
+/** The refusal where registration is closed. */
+export function closedRegistration(registration: "open" | "closed"): AppError | undefined {
+  if (registration === "open") return undefined;
   const message = "Registration is closed on this server";
-  throw new AppError("forbidden", message, {
+  return new AppError("forbidden", message, {
     fields: [{ field: "username", message, code: "registration_closed" }],
   });
 }

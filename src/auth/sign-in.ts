@@ -1,6 +1,6 @@
 import { eq } from "drizzle-orm";
 import { audit } from "../audit/audit.ts";
-import { type Db, inTransaction, type Tx } from "../db/open.ts";
+import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
 import { actorOf } from "../http/audit-actor.ts";
@@ -22,6 +22,8 @@ export interface SignedIn {
   token: RefreshToken;
 }
 
+const LOCKED = { reason: "locked" };
+
 /**
  * Signs in with a username or address and a password.
  *
@@ -35,32 +37,45 @@ export async function signIn(
 ): Promise<SignedIn> {
   const { db, now, passwords } = deps;
   const found = findByName(db, name);
-  // One count for an account, whichever of its names is tried.
-  const lockName = found?.username ?? name;
-  const locked = lockFault(db, lockName, now());
-  if (locked) throw locked;
+  const locked = lockFault(db, { name }, now());
+  if (locked) {
+    throw refusedSignIn(db, { user: found, error: locked, detail: LOCKED, origin, now: now() });
+  }
 
-  const matches = await passwords.verify(password, found?.passwordHash ?? null);
+  const passwordHash = found && !isLocked(db, found, now()) ? found.passwordHash : null;
+  const matches = await passwords.verify(password, passwordHash);
   const rehashed =
-    matches && found?.passwordHash && passwords.isOutdated(found.passwordHash)
+    matches && passwordHash && passwords.isOutdated(passwordHash)
       ? await passwords.hash(password)
       : undefined;
 
   const outcome = inTransaction(db, (tx): SignedIn | AppError => {
-    // Of attempts that were checked side by side, those after the locking one learn nothing either.
-    const lock = lockFault(tx, lockName, now());
-    if (lock) return lock;
+    const at = now();
     // Read again: the account may have changed while the password was hashed.
     const user = found && tx.select().from(users).where(eq(users.id, found.id)).get();
-    if (!matches || !user || user.passwordHash !== found.passwordHash) {
-      return failedSignIn(tx, { lockName, user, origin, now: now() });
+    const attempt = { name, user, origin, now: at };
+    // Of attempts that were checked side by side, those after the locking one learn nothing either.
+    const lock = lockFault(tx, { name }, at);
+    if (lock) return refusedSignIn(tx, { ...attempt, error: lock, detail: LOCKED });
+    if (!matches || !user || isLocked(tx, user, at) || user.passwordHash !== passwordHash) {
+      return failedSignIn(tx, attempt);
     }
-    if (!user.isActive) return refusedSignIn(tx, { user, origin, now: now() });
-    forgetFailures(tx, lockName);
+    if (!user.isActive) {
+      return refusedSignIn(tx, { ...attempt, error: deactivated(), detail: { reason: "deactivated" } });
+    }
+    forgetFailures(tx, user);
     return openSession(tx, deps, { user, origin, method: "password", ...(rehashed && { rehashed }) });
   });
   if (outcome instanceof AppError) throw outcome;
   return outcome;
+}
+
+/**
+ * Whether failures under whichever of its names have locked the account. Under another name it is answered as
+ * a wrong password is, whatever was sent: to say "locked" would say that both names are of one account.
+ */
+function isLocked(db: DbOrTx, user: User, now: number): boolean {
+  return lockFault(db, { userId: user.id }, now) !== undefined;
 }
 
 /** Begins a session for a user whose identity is proven, whichever way. */
@@ -90,32 +105,32 @@ export function deactivated(): AppError {
   return new AppError("forbidden", "Account is deactivated");
 }
 
-/** Audits the refusal of a deactivated account; the caller throws after the commit. */
-export function refusedSignIn(
-  tx: Tx,
-  { user, origin, now }: { user: User; origin: Origin; now: number },
-): AppError {
-  const entry = { action: "auth.login", targetId: user.id, detail: { reason: "deactivated" } };
-  audit(tx, actorOf(origin, user), { ...entry, outcome: "failure" }, now);
-  return deactivated();
+interface Refusal {
+  user: User | undefined;
+  error: AppError;
+  /** For the audit. */
+  detail: { reason: string; method?: string; locked?: true };
+  origin: Origin;
+  now: number;
+}
+
+/** Audits the refusal of a sign-in and gives the error, to be thrown when that is committed. */
+export function refusedSignIn(db: DbOrTx, { user, error, detail, origin, now }: Refusal): AppError {
+  const entry = { action: "auth.login", ...(user && { targetId: user.id }), detail };
+  audit(db, actorOf(origin, user), { ...entry, outcome: "failure" }, now);
+  return error;
 }
 
 function failedSignIn(
   tx: Tx,
-  attempt: { lockName: string; user: User | undefined; origin: Origin; now: number },
+  { name, user, origin, now }: { name: string; user: User | undefined; origin: Origin; now: number },
 ): AppError {
-  const { lockName, user, origin, now } = attempt;
-  const locked = recordFailure(tx, lockName, now);
-  audit(
-    tx,
-    actorOf(origin, user),
-    {
-      action: "auth.login",
-      ...(user && { targetId: user.id }),
-      outcome: "failure",
-      detail: { reason: user ? "wrong_password" : "unknown_name", ...(locked && { locked }) },
-    },
-    now,
-  );
-  return new AppError("unauthenticated", "Incorrect username or password");
+  const wasLocked = user !== undefined && isLocked(tx, user, now);
+  const locksName = recordFailure(tx, { name }, now);
+  // A lock is not made longer by what is tried meanwhile.
+  const locksAccount = user !== undefined && !wasLocked && recordFailure(tx, { userId: user.id }, now);
+  const reason = user ? (wasLocked ? "locked" : "wrong_password") : "unknown_name";
+  const detail = { reason, ...((locksName || locksAccount) && { locked: true as const }) };
+  const error = new AppError("unauthenticated", "Incorrect username or password");
+  return refusedSignIn(tx, { user, error, detail, origin, now });
 }

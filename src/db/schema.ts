@@ -79,10 +79,10 @@ export const refreshTokens = sqliteTable(
   (table) => [index("refresh_tokens_session").on(table.sessionId)],
 );
 
-/** Failed sign-ins by name, known or not: unknown names lock alike. */
+/** Failed sign-ins by name, known or not, and by account: unknown names lock alike. */
 export const signInFailures = sqliteTable("sign_in_failures", {
-  /** SHA-256 of the lower-case name that was tried. */
-  nameHash: text().primaryKey(),
+  /** SHA-256 of the lower-case name that was tried, or of the account's id. */
+  subjectHash: text().primaryKey(),
   failures: integer().notNull(),
   lastFailureAt: integer().notNull(),
   lockedUntil: integer(),

@@ -34,7 +34,7 @@ export function deleteAccount(deps: DeletionDeps, userId: string, { requestId }:
     sessions.endAll(tx, userId);
     tx.delete(actionTokens).where(eq(actionTokens.userId, userId)).run();
     mailer.forget(tx, userId);
-    for (const name of [user.username, user.email]) forgetFailures(tx, name);
+    forgetFailures(tx, user);
     // No registered name can be one of these: too long, and a domain that will never be (RFC 2606).
     const blank = { username: `deleted-${userId}`, email: `deleted-${userId}@deleted.invalid` };
     tx.update(users)

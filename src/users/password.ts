@@ -7,7 +7,7 @@ import { tellPasswordChanged } from "../auth/password-reset.ts";
 import type { Passwords } from "../auth/passwords.ts";
 import type { Sessions } from "../auth/sessions.ts";
 import { invalidToken } from "../auth/tokens.ts";
-import { type Db, inTransaction } from "../db/open.ts";
+import { type Db, type DbOrTx, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
@@ -19,6 +19,8 @@ interface PasswordDeps {
   passwords: Passwords;
   sessions: Sessions;
 }
+
+const ENTRY = { action: "user.password_change" };
 
 /**
  * Changes a user's own password and signs them out everywhere, here too; links to reset it end. Wrong guesses of the current one
@@ -35,28 +37,30 @@ export async function changePassword(
   const { db, now, passwords } = deps;
   const before = db.select().from(users).where(eq(users.id, userId)).get();
   if (!before) throw invalidToken();
-  const locked = lockFault(db, before.username, now());
-  if (locked) throw locked;
+  const refused = (tx: DbOrTx, error: AppError, reason: string) => {
+    audit(tx, actor, { ...ENTRY, targetId: userId, outcome: "failure", detail: { reason } }, now());
+    return error;
+  };
+  const locked = lockFault(db, { userId }, now());
+  if (locked) throw refused(db, locked, "locked");
   const fault = passwordFault(next, before, "new_password");
   if (fault) throw fault;
   const matches = await passwords.verify(current, before.passwordHash);
   const passwordHash = matches ? await passwords.hash(next) : null;
 
   const refusal = inTransaction(db, (tx) => {
-    const lock = lockFault(tx, before.username, now());
-    if (lock) return lock;
+    const lock = lockFault(tx, { userId }, now());
+    if (lock) return refused(tx, lock, "locked");
     const user = tx.select().from(users).where(eq(users.id, userId)).get();
-    const entry = { action: "user.password_change", targetId: userId };
     if (!user || passwordHash === null || user.passwordHash !== before.passwordHash) {
-      recordFailure(tx, before.username, now());
-      audit(tx, actor, { ...entry, outcome: "failure", detail: { reason: "wrong_password" } }, now());
-      return wrongPassword();
+      recordFailure(tx, { userId }, now());
+      return refused(tx, wrongPassword(), "wrong_password");
     }
-    forgetFailures(tx, user.username);
+    forgetFailures(tx, user);
     tx.update(users).set({ passwordHash, updatedAt: now() }).where(eq(users.id, userId)).run();
     deps.sessions.endAll(tx, userId);
     endActionTokens(tx, userId, "reset_password", now());
-    audit(tx, actor, entry, now());
+    audit(tx, actor, { ...ENTRY, targetId: userId }, now());
     tellPasswordChanged(tx, deps.mailer, user);
     return undefined;
   });

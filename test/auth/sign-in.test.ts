@@ -196,11 +196,27 @@ describe("lockout", () => {
     },
   );
 
-  test("the account's names share one count", async () => {
+  test("the account's names share one count, and a lock by one says nothing of the other", async () => {
+    await accounts.register("alice");
+    await fail("Alice@example.com", 5);
+    expect((await accounts.signIn("alice@example.com")).status).toBe(403);
+    await fail("nobody@example.com", 5);
+    const [known, unknown] = [await accounts.signIn("alice"), await accounts.signIn("nobody")];
+    expect(known.status).toBe(401);
+    expect({ ...known.body, timestamp: "" }).toEqual({ ...unknown.body, timestamp: "" });
+    accounts.advance(15 * MINUTE);
+    expect((await accounts.signIn("alice")).status).toBe(200);
+  });
+
+  test("failures under several names lock the account, and none makes that longer", async () => {
     await accounts.register("alice");
     await fail("alice", 3);
     await fail("Alice@example.com", 2);
-    expect((await accounts.signIn("alice")).status).toBe(403);
+    expect((await accounts.signIn("alice")).status).toBe(401);
+    accounts.advance(14 * MINUTE);
+    await fail("alice@example.com", 1);
+    accounts.advance(MINUTE);
+    expect((await accounts.signIn("alice")).status).toBe(200);
   });
 
   test("a success begins the count again", async () => {

@@ -161,7 +161,7 @@ describe("housekeeping", () => {
         (table) => accounts.db.select().from(table).all().length,
       );
     await tidy({ ...accounts, auditRetentionMs: null });
-    expect(count()).toEqual([2, 2, 1, 1]);
+    expect(count()).toEqual([2, 2, 1, 2]);
     accounts.advance(7 * DAY);
     await accounts.signIn("alice");
     await tidy({ ...accounts, auditRetentionMs: null });
