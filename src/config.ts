@@ -136,7 +136,10 @@ const VARIABLES = {
   PUBLIC_URL: variable({
     help: "how clients reach the server; https here redirects HTTP to HTTPS",
     example: "https://devpocket.example.org",
-    schema: url(["http:", "https:"]),
+    schema: v.pipe(
+      url(["http:", "https:"]),
+      v.check(({ href }) => !/[?#]/.test(href), "may have neither query nor fragment"),
+    ),
   }),
   ENVIRONMENT: variable({
     help: "name of this installation, shown by /health",
@@ -368,6 +371,12 @@ export function loadConfig(environment: Record<string, string | undefined> = pro
   }
   if (read.SMTP_URL && !read.PUBLIC_URL) {
     throw complaint("PUBLIC_URL", "is missing: messages link to it, so SMTP_URL needs it");
+  }
+  if (read.PUBLIC_URL?.protocol === "https:" && !read.TLS_CERT_FILE && read.TRUSTED_PROXIES === 0) {
+    throw complaint(
+      "TRUSTED_PROXIES",
+      "is 0 and there is no TLS_CERT_FILE, but PUBLIC_URL is https: every request would be redirected for ever, since nothing says that it came over HTTPS",
+    );
   }
   return {
     host: read.HOST,

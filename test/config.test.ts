@@ -36,6 +36,21 @@ describe("a wrong value stops the start with one line that names variable, fault
       "ftp://devpocket.org",
       'PUBLIC_URL="ftp://devpocket.org" must begin with http:// or https://.',
     ],
+    [
+      "PUBLIC_URL",
+      "https://devpocket.org/?a=b",
+      'PUBLIC_URL="https://devpocket.org/?a=b" may have neither query nor fragment.',
+    ],
+    [
+      "PUBLIC_URL",
+      "https://devpocket.org/#",
+      'PUBLIC_URL="https://devpocket.org/#" may have neither query nor fragment.',
+    ],
+    [
+      "PUBLIC_URL",
+      "https://devpocket.org",
+      "TRUSTED_PROXIES is 0 and there is no TLS_CERT_FILE, but PUBLIC_URL is https: every request would be redirected for ever",
+    ],
     ["CORS_ORIGINS", "*", 'CORS_ORIGINS="*" may not be *, since credentials are allowed; list the origins.'],
     [
       "CORS_ORIGINS",
@@ -68,6 +83,15 @@ describe("a wrong value stops the start with one line that names variable, fault
     expect(load).toThrow(name);
     expect(load).not.toThrow(value);
   });
+});
+
+test.each([
+  { TRUSTED_PROXIES: "1" },
+  { TLS_CERT_FILE: "/etc/devpocket/tls.crt", TLS_KEY_FILE: "/etc/devpocket/tls.key" },
+])("PUBLIC_URL may be https with %o", (set) => {
+  expect(loadConfig({ PUBLIC_URL: "https://devpocket.org/pocket", ...set }).publicUrl?.protocol).toBe(
+    "https:",
+  );
 });
 
 test("an empty variable is as good as none", () => {

@@ -193,7 +193,10 @@ describe("a first start", () => {
   test.each([
     { set: { HOST: "0.0.0.0" }, url: "http://127.0.0.1:" },
     { set: { HOST: "::1" }, url: "http://[::1]:" },
-    { set: { PUBLIC_URL: "https://pocket.example.org" }, url: "https://pocket.example.org" },
+    {
+      set: { PUBLIC_URL: "https://pocket.example.org", TRUSTED_PROXIES: "1" },
+      url: "https://pocket.example.org",
+    },
   ])("names an address that can be gone to: $set is $url", async ({ set, url }) => {
     const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off", ...set } });
     const [line = ""] = await server.output.line(/connect --user admin.*/);
