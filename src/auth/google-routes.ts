@@ -36,12 +36,12 @@ const refusals = {
   503: "Not configured, or Google can't be reached",
 };
 
-const idToken = z.string().min(1).max(16_384).optional();
+const idToken = z.string().min(1).max(16_384).nullish();
 const GoogleToken = z
   .object({ token: idToken.openapi({ description: "A Google ID token" }), id_token: idToken })
   .transform(({ token, id_token }, context) => {
     const given = token ?? id_token;
-    if (given !== undefined) return given;
+    if (given != null) return given;
     context.addIssue({ code: "custom", path: ["token"], message: "This field is required" });
     return z.NEVER;
   })

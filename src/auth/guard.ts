@@ -21,8 +21,12 @@ export interface Guard {
   requireActor: MiddlewareHandler<HttpEnv>;
   /** Sets `actor`; 401 for nobody, 403 for someone who is not an administrator. */
   requireAdmin: MiddlewareHandler<HttpEnv>;
-  /** Sets `actor` when a token came with the request; a bad one is answered 401, none is fine. */
-  allowActor: MiddlewareHandler<HttpEnv>;
+  /**
+   * The same where only the body says whether somebody must be known.
+   *
+   * @throws AppError unauthenticated
+   */
+  actorOf(c: Context<HttpEnv>): Promise<Actor>;
 }
 
 /** Says who is asking; the one door to everything that needs a signed-in user. */
@@ -70,10 +74,7 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
       if (role !== "admin") throw new AppError("forbidden", "Administrator role required");
       await next();
     },
-    async allowActor(c, next) {
-      if (bearerToken(c) !== undefined) await requireActorOf(c);
-      await next();
-    },
+    actorOf: requireActorOf,
   };
 }
 

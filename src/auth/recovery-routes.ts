@@ -1,5 +1,5 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { AppError, invalidField } from "../errors.ts";
+import { invalidField } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import { Email, NewPassword } from "./account.ts";
@@ -101,17 +101,15 @@ export function createRecoveryRoutes(deps: RecoveryRoutesDeps) {
   const { guard } = deps;
   const router = newRouter();
 
-  router.openapi({ ...verifyRoute, middleware: guard.allowActor }, (c) => {
+  router.openapi(verifyRoute, async (c) => {
     const { token, code } = c.req.valid("json");
     if (token) {
       verifyByLink(deps, token, c.get("origin"));
       return c.json({ message: "Email verified successfully" }, 200);
     }
-    if (bearerToken(c) === undefined) {
-      if (code) throw new AppError("unauthenticated", "Not authenticated");
-      throw invalidField("token", "Required", "invalid_type");
-    }
-    const { userId } = c.get("actor");
+    if (!code && bearerToken(c) === undefined) throw invalidField("token", "Required", "invalid_type");
+    // Only now: a link's token is proof enough, whatever has become of an access token that comes along.
+    const { userId } = await guard.actorOf(c);
     if (code) {
       verifyByCode(deps, { userId, code: code.trim() }, auditActor(c));
       return c.json({ message: "Email verified successfully" }, 200);

@@ -46,17 +46,17 @@ const Registration = z
   })
   .openapi("Registration");
 
-/** Every spelling of the name that the texts use. */
+/** Every spelling of the name that the texts use; null in one is as good as absent. */
 const Credentials = z
   .object({
-    username_or_email: z.string().min(1).max(254).optional().openapi({ example: "johndoe" }),
-    email: z.string().min(1).max(254).optional(),
-    username: z.string().min(1).max(254).optional(),
+    username_or_email: z.string().min(1).max(254).nullish().openapi({ example: "johndoe" }),
+    email: z.string().min(1).max(254).nullish(),
+    username: z.string().min(1).max(254).nullish(),
     password: z.string().min(1).max(1024).openapi({ format: "password", example: "securePassword123" }),
   })
   .transform(({ username_or_email, email, username, password }, context) => {
     const name = username_or_email ?? email ?? username;
-    if (name !== undefined) return { name: name.trim(), password };
+    if (name != null) return { name: name.trim(), password };
     context.addIssue({ code: "custom", path: ["username_or_email"], message: "Required" });
     return z.NEVER;
   })

@@ -33,28 +33,27 @@ export const PageHeaders = {
 /** Says on the answer how long the whole list is and where its other pages are. */
 export function setPageHeaders(c: Context<HttpEnv>, page: Page, total: number): void {
   c.header("X-Total-Count", String(total));
-  c.header("Link", linkHeader(c.req.url, page, total));
+  c.header("Link", linkHeader(new URL(c.req.url).searchParams, page, total));
 }
 
 /**
- * An RFC 8288 `Link` header of the pages around `page`. Targets are relative references, which are right
- * behind every proxy; the query's other parameters are kept.
+ * An RFC 8288 `Link` header of the pages around `page`. Targets are queries alone, relative to the request's
+ * own address: that is right behind every proxy and below every path. The query's other parameters are kept.
  */
-export function linkHeader(requestUrl: string, { limit, offset }: Page, total: number): string {
-  const url = new URL(requestUrl);
+export function linkHeader(query: URLSearchParams, { limit, offset }: Page, total: number): string {
   const lastOffset = total === 0 ? 0 : Math.floor((total - 1) / limit) * limit;
   const offsets: [rel: string, offset: number][] = [["first", 0]];
   if (offset > 0) offsets.push(["prev", Math.min(Math.max(0, offset - limit), lastOffset)]);
   if (offset + limit < total) offsets.push(["next", offset + limit]);
   offsets.push(["last", lastOffset]);
-  return offsets.map(([rel, at]) => `<${target(url, limit, at)}>; rel="${rel}"`).join(", ");
+  return offsets.map(([rel, at]) => `<${target(query, limit, at)}>; rel="${rel}"`).join(", ");
 }
 
-function target(url: URL, limit: number, offset: number): string {
-  const query = new URLSearchParams(url.search);
-  query.set("limit", String(limit));
-  query.set("offset", String(offset));
-  return `${url.pathname}?${query}`;
+function target(query: URLSearchParams, limit: number, offset: number): string {
+  const changed = new URLSearchParams(query);
+  changed.set("limit", String(limit));
+  changed.set("offset", String(offset));
+  return `?${changed}`;
 }
 
 /** A decimal whole number in a query; `Number` alone would also take "", " 5", "1e2" and "0x10". */

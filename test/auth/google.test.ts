@@ -27,7 +27,7 @@ function openWith({ registration = "open" as "open" | "closed", clientIds = ["ot
 }
 
 const signIn = (token: string, field = "token") =>
-  accounts.call("POST", "/api/v1/auth/google", { body: { [field]: token } });
+  accounts.call("POST", "/api/v1/auth/google", { body: { token: null, id_token: null, [field]: token } });
 /** Does what the newest link to alice@gmail.com is for. */
 function useLink(purpose: "verify-email" | "reset-password") {
   const [message] = accounts.mailTo("alice@gmail.com");
@@ -139,7 +139,7 @@ describe("a Google ID token", () => {
     expect(everyone()).toEqual(before);
   });
 
-  test.each([{}, { token: "" }, { token: 7 }])("missing, %o, is 422", async (body) => {
+  test.each([{}, { token: null }, { token: "" }, { token: 7 }])("missing, %o, is 422", async (body) => {
     expect((await accounts.call("POST", "/api/v1/auth/google", { body })).status).toBe(422);
   });
 

@@ -38,6 +38,11 @@ describe("verifying an address", () => {
     expect((await verify({ token })).status).toBe(400);
   });
 
+  test("by the token of the link, whatever has become of an access token that comes along", async () => {
+    expect((await verify({ code: code() }, "stale")).status).toBe(401);
+    expect((await verify({ token: linkToken() }, "stale")).status).toBe(200);
+  });
+
   test("by the code, with its owner's access token", async () => {
     expect((await verify({ code: code() }, access)).body).toEqual({ message: "Email verified successfully" });
     expect(isVerified()).toBe(true);

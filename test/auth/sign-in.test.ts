@@ -115,7 +115,8 @@ describe("sign-in", () => {
   test.each(["username_or_email", "email", "username"])("accepts the name as %s", async (field) => {
     await accounts.register("alice");
     for (const name of ["alice", "ALICE@example.com"]) {
-      const body = { [field]: name, password: PASSWORD };
+      const unused = { username_or_email: null, email: null, username: null };
+      const body = { ...unused, [field]: name, password: PASSWORD };
       const answer = await accounts.call("POST", "/api/v1/auth/login", { body });
       expect(answer.status).toBe(200);
     }

@@ -36,21 +36,19 @@ describe("the query of a list", () => {
 
 describe("the Link header", () => {
   const link = (query: string, limit: number, offset: number, total: number) =>
-    linkHeader(`http://host.example/api/v1/users${query}`, { limit, offset }, total);
+    linkHeader(new URLSearchParams(query), { limit, offset }, total);
 
   test("names only what there is", () => {
-    expect(link("", 50, 0, 0)).toBe(
-      '</api/v1/users?limit=50&offset=0>; rel="first", </api/v1/users?limit=50&offset=0>; rel="last"',
-    );
+    expect(link("", 50, 0, 0)).toBe('<?limit=50&offset=0>; rel="first", <?limit=50&offset=0>; rel="last"');
   });
 
   test("names the pages around one in the middle, and keeps the filter", () => {
     expect(link("?status=running&offset=10&limit=5", 5, 10, 23)).toBe(
       [
-        '</api/v1/users?status=running&offset=0&limit=5>; rel="first"',
-        '</api/v1/users?status=running&offset=5&limit=5>; rel="prev"',
-        '</api/v1/users?status=running&offset=15&limit=5>; rel="next"',
-        '</api/v1/users?status=running&offset=20&limit=5>; rel="last"',
+        '<?status=running&offset=0&limit=5>; rel="first"',
+        '<?status=running&offset=5&limit=5>; rel="prev"',
+        '<?status=running&offset=15&limit=5>; rel="next"',
+        '<?status=running&offset=20&limit=5>; rel="last"',
       ].join(", "),
     );
   });
