@@ -34,7 +34,7 @@ export function createAdmin(config: Config, email: string, username = "admin"): 
   return withAccounts(config, (deps) => makeAdmin(deps, { username, email, password: undefined }));
 }
 
-/** A running server refuses the ended sessions at once; their open WebSockets close when they next reconnect. */
+/** A running server refuses the ended sessions at once; within half a minute it ends their sockets and streams. */
 export function resetPassword(config: Config, name: string): Promise<number> {
   return withAccounts(config, (deps) => givePassword(deps, { name, password: undefined }));
 }

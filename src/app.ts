@@ -80,6 +80,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     },
   });
   const { guard, passwords, sessions } = accounts;
+  const sessionLives = (id: string) => sessions.findActor(id) !== undefined;
   const housekeeping = createHousekeeping({
     db,
     now,
@@ -112,6 +113,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     findTemplate: templateFinder(db),
     place: fleet.place,
     requireActor: guard.requireActor,
+    sessionLives,
     mailer,
     onTornDown: () => void removeDeletedUsers(db),
     stopping: stopping.signal,
@@ -119,7 +121,7 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
   const sockets = createSockets({
     config,
     guard,
-    sessionLives: (id) => sessions.findActor(id) !== undefined,
+    sessionLives,
     environments,
     logStore,
     runtimeOf: fleet.runtimes.of,

@@ -22,10 +22,7 @@ export const ACTION_TOKENS_KEPT_MS = DAY_MS;
 /** What is sent for one account: more would flood a mailbox, which need not even be its owner's. */
 const SEND_LIMITS: Record<ActionTokenPurpose, readonly { messages: number; withinMs: number }[]> = {
   // The first comes by itself with a registration or a new address.
-  verify_email: [
-    { messages: 2, withinMs: MINUTE_MS },
-    { messages: 6, withinMs: HOUR_MS },
-  ],
+  verify_email: [{ messages: 6, withinMs: HOUR_MS }],
   reset_password: [
     { messages: 1, withinMs: MINUTE_MS },
     { messages: 5, withinMs: HOUR_MS },

@@ -45,6 +45,8 @@ export interface EnvironmentsOptions {
   findTemplate: FindTemplate;
   place: Place;
   requireActor: MiddlewareHandler<HttpEnv>;
+  /** Whether a sign-in session has neither ended nor expired. */
+  sessionLives(sessionId: string): boolean;
   mailer: Pick<Mailer, "isConfigured" | "enqueue">;
   /** An environment of the user is wholly gone, or there was none to tear down. */
   onTornDown(userId: string): void;
@@ -79,7 +81,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
   const rows = environmentRows(db);
   const feed = new StatusFeed();
   const activity = createActivity(db, now, log);
-  const logStreams = createLogStreams();
+  const logStreams = createLogStreams({ sessionLives: options.sessionLives });
   const usage = createUsageMeter({ db, rows, runtimeOf, now, log });
   const collector = createLogCollector<ReturnType<typeof refOf> & { clusterId: string }>({
     store: logStore,

@@ -11,8 +11,17 @@ interface Owner {
   sessionId: string;
 }
 
+interface LogStreamsOptions {
+  perUser?: number;
+  /** Whether a sign-in session lives; another process, such as the command line's, may have ended it. */
+  sessionLives?(sessionId: string): boolean;
+}
+
 /** The log streams that are open, so that they end with their sign-in session. */
-export function createLogStreams({ perUser = STREAMS_PER_USER } = {}) {
+export function createLogStreams({
+  perUser = STREAMS_PER_USER,
+  sessionLives = () => true,
+}: LogStreamsOptions = {}) {
   const open = new Map<AbortController, Owner>();
 
   return {
@@ -35,6 +44,8 @@ export function createLogStreams({ perUser = STREAMS_PER_USER } = {}) {
       for (const [end, owner] of [...open]) if (owner.sessionId === sessionId) end.abort();
     },
 
+    sessionLives,
+
     get size(): number {
       return open.size;
     },
@@ -51,11 +62,13 @@ type Render = (line: StoredLine) => string;
  * reads one batch: what a slow client has not taken is not read yet either.
  *
  * @param end aborted by whoever ends the stream: the client, the session, the server; `batches` end with it
+ * @param isSignedIn asked before each event and comment; the stream ends with the first that may not go out
  */
 export function eventStream(
   batches: AsyncGenerator<StoredLine[], void, void>,
   render: Render,
   end: AbortController,
+  isSignedIn: () => boolean,
   heartbeatMs: number = HEARTBEAT_MS,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
@@ -71,7 +84,9 @@ export function eventStream(
       return "retry: 1000\n\n";
     }
     next ??= batches.next();
-    if (!(await endsWithin(heartbeatMs, next))) return ":\n\n";
+    const isThere = await endsWithin(heartbeatMs, next);
+    if (!isSignedIn()) return undefined;
+    if (!isThere) return ":\n\n";
     const result = await next;
     next = undefined;
     if (result.done) return undefined;

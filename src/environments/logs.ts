@@ -146,7 +146,8 @@ export function createLogRoutes({ store, streams, owned, requireActor, stopping 
   );
 
   function stream(c: Context<HttpEnv>, environmentId: string, query: Query): Response {
-    const end = streams.enter(c.get("actor"));
+    const { userId, sessionId } = c.get("actor");
+    const end = streams.enter({ userId, sessionId });
     const signal = AbortSignal.any([end.signal, stopping, c.req.raw.signal]);
     signal.addEventListener("abort", () => end.abort());
     // Bun cuts a request that is silent for its idle timeout.
@@ -158,7 +159,8 @@ export function createLogRoutes({ store, streams, owned, requireActor, stopping 
       after === undefined
         ? lastThenFollow(store, environmentId, query, signal)
         : follow(store, environmentId, { after, signal });
-    const body = eventStream(batches, (line) => JSON.stringify(logEntry(line)), end);
+    const isSignedIn = () => streams.sessionLives(sessionId);
+    const body = eventStream(batches, (line) => JSON.stringify(logEntry(line)), end, isSignedIn);
     return new Response(body, {
       headers: {
         "Content-Type": "text/event-stream",

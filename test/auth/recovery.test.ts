@@ -138,27 +138,20 @@ describe("sending the message again", () => {
     expect(accounts.mailTo(ALICE)).toHaveLength(4);
   });
 
-  test("is once a minute and five times an hour, whichever address it goes to", async () => {
-    expect((await resend(access)).status).toBe(200);
+  test("is five times an hour, whichever address it goes to", async () => {
+    const token = linkToken();
+    for (let n = 0; n < 5; n++) expect((await resend(access)).status).toBe(200);
     const refused = await resend(access);
     expect(refused.status).toBe(429);
-    expect(refused.body.retry_after).toBeWithin(1, 61);
-    const token = linkToken();
-    const move = (email: string) =>
-      accounts.call("PUT", "/api/v1/users/me", { token: access, body: { email } });
-    expect((await move("victim@example.com")).status).toBe(429);
-    expect(accounts.mailTo("victim@example.com")).toEqual([]);
-    for (let n = 0; n < 4; n++) {
-      accounts.advance(MINUTE);
-      expect((await resend(access)).status).toBe(200);
-    }
-    accounts.advance(MINUTE);
-    const atRest = await resend(access);
-    expect(atRest.status).toBe(429);
-    expect(atRest.body.retry_after).toBeWithin(50 * 60, 60 * 60);
+    expect(refused.body.retry_after).toBeWithin(59 * 60, 60 * 60 + 1);
     expect((await verify({ token })).status).toBe(400);
     expect((await verify({ token: linkToken() })).status).toBe(200);
-    expect((await move("victim@example.com")).status).toBe(429);
+    const move = await accounts.call("PUT", "/api/v1/users/me", {
+      token: access,
+      body: { email: "victim@example.com" },
+    });
+    expect(move.status).toBe(429);
+    expect(accounts.mailTo("victim@example.com")).toEqual([]);
   });
 
   test("is 400 with already_verified for a verified address, and sends nothing", async () => {

@@ -51,6 +51,7 @@ function room({
     requireActor: unused,
     mailer: { isConfigured: false, enqueue: unused },
     onTornDown,
+    sessionLives: () => true,
     stopping: new AbortController().signal,
   });
   const { id } = environment(db, userId, { statusSince: Date.now() });

@@ -13,7 +13,8 @@ import { type LogEvent, openEvents } from "./events.ts";
 
 const database = openLogDatabase();
 const store = createLogStore(database.db);
-const streams = createLogStreams({ perUser: 3 });
+const ended = new Set<string>();
+const streams = createLogStreams({ perUser: 3, sessionLives: (id) => !ended.has(id) });
 const stopping = new AbortController();
 let server: Bun.Server<SocketHandlers>;
 
@@ -262,6 +263,20 @@ describe("the log as a stream", () => {
     await until(() => streams.size === 0);
   });
 
+  test("ends at its next word when another process has ended its sign-in session", async () => {
+    const id = database.newEnvironment();
+    const first = await openStream(id, "", { "x-session": "one" });
+    const second = await openStream(id, "", { "x-session": "two" });
+    ended.add("one");
+    store.append(id, [line(1)]);
+    await first.ended;
+    expect(first.events).toEqual([]);
+    await until(() => second.events.length === 1);
+    second.close();
+    await until(() => streams.size === 0);
+    ended.clear();
+  });
+
   test("is refused when the user has too many, until one of them ends", async () => {
     const id = database.newEnvironment();
     const open = [await openStream(id), await openStream(id), await openStream(id)];
@@ -274,16 +289,24 @@ describe("the log as a stream", () => {
     await until(() => streams.size === 0);
   });
 
-  test("says now and then that it is there", async () => {
+  test("says now and then that it is there, until its sign-in session ends", async () => {
     const end = new AbortController();
+    let signedIn = true;
     const silent = (async function* () {
       await new Promise((resolve) => end.signal.addEventListener("abort", resolve));
     })();
-    const reader = eventStream(silent, () => "", end, 1).getReader();
+    const reader = eventStream(
+      silent,
+      () => "",
+      end,
+      () => signedIn,
+      1,
+    ).getReader();
     const texts: string[] = [];
     while (texts.length < 4) texts.push(new TextDecoder().decode((await reader.read()).value));
     expect(texts).toEqual(["retry: 1000\n\n", ":\n\n", ":\n\n", ":\n\n"]);
-    await reader.cancel();
+    signedIn = false;
+    expect((await reader.read()).done).toBeTrue();
     expect(end.signal.aborted).toBeTrue();
   });
 
@@ -295,7 +318,12 @@ describe("the log as a stream", () => {
       const end = new AbortController();
       const before = store.listenedTo;
       const batches = follow(store, id, { after: 0, signal: end.signal });
-      const reader = eventStream(batches, () => "", end).getReader();
+      const reader = eventStream(
+        batches,
+        () => "",
+        end,
+        () => true,
+      ).getReader();
       await reader.read();
       await reader.read();
       expect(store.listenedTo).toBe(before + 1);
@@ -310,7 +338,12 @@ describe("the log as a stream", () => {
     const broken = (async function* () {
       yield* await Promise.reject<never[]>(new Error("the disk is broken"));
     })();
-    const reader = eventStream(broken, () => "", end).getReader();
+    const reader = eventStream(
+      broken,
+      () => "",
+      end,
+      () => true,
+    ).getReader();
     await reader.read();
     await expect(reader.read()).rejects.toThrow("the disk is broken");
     expect(end.signal.aborted).toBeTrue();
