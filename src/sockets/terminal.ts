@@ -82,6 +82,8 @@ class TerminalSocket implements Channel, Viewer {
   readonly #unwatch: () => void;
   readonly #input: TypedInput;
   #attachment: Attachment | null = null;
+  /** What it takes up or goes on with when it attaches next; one that is gone, or null: a new one. */
+  #wanted: { sessionId: string | null; offset: number | null };
   /** Counts the attempts to attach: what an overtaken one brings is let go. */
   #attempt = 0;
   #isOpening = false;
@@ -95,6 +97,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#peer = peer;
     this.#deps = deps;
     this.#request = request;
+    this.#wanted = { sessionId: request.sessionId, offset: request.offset };
     this.#clientId = request.clientId ?? newId();
     this.#environment = { ...environment };
     this.#size = request.size;
@@ -168,11 +171,13 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   exited(code: number | null): void {
+    // Where it was only the way to it that was lost, it goes on.
+    this.#wanted = { ...this.#wanted, offset: this.#attachment?.offset ?? null };
     this.#leave();
     // The shells of an environment that restarts end too; the socket waits for the next one.
     if (!this.#isRunning()) return;
     if (code === null) {
-      this.#peer.send({ type: "info", message: "The terminal was lost. A new one is being opened." });
+      this.#peer.send({ type: "info", message: "The terminal was lost. It is being opened again." });
       void this.#open({ first: false });
       return;
     }
@@ -196,8 +201,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#isOpening = true;
     try {
       const attached = await this.#deps.hub.attach(this.#environment.id, {
-        sessionId: first ? this.#request.sessionId : null,
-        offset: first ? this.#request.offset : null,
+        ...this.#wanted,
         clientId: this.#clientId,
         size: this.#size,
         readOnly: this.#request.readOnly,
@@ -215,6 +219,7 @@ class TerminalSocket implements Channel, Viewer {
   #take(attached: Attached): void {
     this.#isOpening = false;
     this.#attachment = attached.attachment;
+    this.#wanted = { sessionId: attached.session.id, offset: null };
     this.#welcome(attached);
     attached.attachment.start();
     this.#input.attach(attached.attachment);
@@ -273,6 +278,7 @@ class TerminalSocket implements Channel, Viewer {
         if (previous === "running") return;
         clearTimeout(this.#retryTimer);
         this.#leave();
+        this.#wanted = { sessionId: null, offset: null };
         void this.#open({ first: false });
         return;
       case "stopping":

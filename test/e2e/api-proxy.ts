@@ -18,6 +18,8 @@ export class ApiProxy {
   readonly #listener: Bun.TCPSocketListener<Side>;
   readonly #clients = new Set<Socket<Side>>();
   #weather: Weather = "fair";
+  /** How many connections were refused. */
+  refusals = 0;
 
   /** @param at where it listens; default: any free port */
   constructor(at = { hostname: "127.0.0.1", port: 0 }) {
@@ -37,7 +39,10 @@ export class ApiProxy {
         ...handlers,
         open: async (client) => {
           client.data = { peer: null, waiting: [] };
-          if (this.#weather === "refused") return void client.terminate();
+          if (this.#weather === "refused") {
+            this.refusals += 1;
+            return void client.terminate();
+          }
           this.#clients.add(client);
           client.pause();
           const server = await Bun.connect<Side>({

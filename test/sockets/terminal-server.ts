@@ -7,7 +7,7 @@ import type { Pty, TerminalOptions } from "../../src/runtime/runtime.ts";
 import { type SocketOptions, websocket } from "../../src/sockets/accept.ts";
 import { terminalRoutes } from "../../src/sockets/routes.ts";
 import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "../../src/sockets/terminal.ts";
-import { TerminalHub } from "../../src/terminal/hub.ts";
+import { type HubOptions, TerminalHub } from "../../src/terminal/hub.ts";
 import { spawnPty } from "../terminal/ptys.ts";
 import { authenticate, quiet, socketOptions } from "./server.ts";
 
@@ -68,10 +68,11 @@ interface TerminalServerOptions extends Partial<SocketOptions> {
   /** What runs in each terminal; default: a shell without start-up files. */
   command?: string[];
   open?: (environmentId: string, options: TerminalOptions) => Promise<Pty>;
+  takeUp?: HubOptions["takeUp"];
 }
 
 /** A real server with terminals of this machine. */
-export function serveTerminals({ command, open, ...options }: TerminalServerOptions = {}) {
+export function serveTerminals({ command, open, takeUp, ...options }: TerminalServerOptions = {}) {
   const sockets = socketOptions(options);
   const environments = new OneEnvironment();
   const shell = command ?? ["bash", "--norc", "--noprofile"];
@@ -82,6 +83,7 @@ export function serveTerminals({ command, open, ...options }: TerminalServerOpti
       ptys.push(pty);
       return pty;
     },
+    ...(takeUp ? { takeUp } : {}),
   });
   const router = newRouter();
   router.onError(answerError(quiet));

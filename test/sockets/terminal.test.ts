@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { RuntimeUnreachable } from "../../src/runtime/runtime.ts";
-import { ScriptedPty, spawnPty } from "../terminal/ptys.ts";
+import { LeftShell, ScriptedPty, spawnPty } from "../terminal/ptys.ts";
 import { until } from "../until.ts";
 import { Client } from "./client.ts";
 import { ENVIRONMENT_ID, serveTerminals } from "./terminal-server.ts";
@@ -395,6 +395,29 @@ describe("an environment's life", () => {
     await client.next("info");
     expect(await client.next("welcome", 1)).toMatchObject({ resumed: false });
     expect(ptys.length).toBe(2);
+  });
+
+  test("a shell to which the way was lost goes on for its clients with the next byte", async () => {
+    const shell = new LeftShell("one two".length);
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+      takeUp: async () => shell,
+    });
+    const client = new Client(server.url());
+    const { session_id } = await client.next("welcome");
+    ptys[0]?.print("one ");
+    await until(() => client.output === "one ");
+    ptys[0]?.options.onExit(null);
+    await until(() => shell.pty);
+    shell.pty?.print("one two");
+    expect(await client.next("welcome", 1)).toMatchObject({ session_id, resumed: true, offset: 4 });
+    await until(() => client.output === "one two");
+    expect(ptys.length).toBe(1);
   });
 
   test("a cluster that can't be reached for a moment is tried again", async () => {

@@ -1,5 +1,12 @@
 import { spawnPty as spawnLocalPty } from "../../src/runtime/local/pty.ts";
-import type { Pty, TerminalJobs, TerminalOptions, TerminalSize } from "../../src/runtime/runtime.ts";
+import type {
+  HeldTerminal,
+  InputPlace,
+  Pty,
+  TerminalJobs,
+  TerminalOptions,
+  TerminalSize,
+} from "../../src/runtime/runtime.ts";
 
 /** A terminal that prints what the test says and keeps what it is told. */
 export class ScriptedPty implements Pty {
@@ -51,6 +58,36 @@ export class ScriptedPty implements Pty {
 
   async jobs(): Promise<TerminalJobs | null> {
     return this.running;
+  }
+}
+
+export const LEFT_SIZE = { cols: 111, rows: 22 };
+
+/** A shell that an earlier server has left, with so many bytes of output from `offset` on. */
+export class LeftShell implements HeldTerminal {
+  readonly offset: number;
+  readonly endOffset: number;
+  readonly size = LEFT_SIZE;
+  readonly createdAtMs = 1;
+  readonly input: InputPlace[];
+  isReleased = false;
+  timesTakenUp = 0;
+  pty: ScriptedPty | undefined;
+
+  constructor(bytes = 0, { offset = 0, input = [] }: { offset?: number; input?: InputPlace[] } = {}) {
+    this.offset = offset;
+    this.endOffset = offset + bytes;
+    this.input = input;
+  }
+
+  begin(options: Omit<TerminalOptions, "size" | "sessionId">) {
+    this.timesTakenUp += 1;
+    this.pty = new ScriptedPty({ ...options, size: LEFT_SIZE });
+    return Object.assign(this.pty, { release: () => this.release() });
+  }
+
+  release(): void {
+    this.isReleased = true;
   }
 }
 

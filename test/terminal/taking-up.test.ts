@@ -1,47 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import {
-  type HeldTerminal,
-  type InputPlace,
-  RuntimeRejected,
-  RuntimeUnreachable,
-  type TerminalOptions,
-} from "../../src/runtime/runtime.ts";
+import { RuntimeRejected, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
 import { until } from "../until.ts";
-import { ScriptedPty } from "./ptys.ts";
+import { LEFT_SIZE, LeftShell, ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
 
 const MINUTE = 60_000;
-const SIZE = { cols: 111, rows: 22 };
-
-/** A shell that an earlier server has left, with so many bytes of output from `offset` on. */
-class LeftShell implements HeldTerminal {
-  readonly offset: number;
-  readonly endOffset: number;
-  readonly size = SIZE;
-  readonly createdAtMs: number = 1;
-  readonly input: InputPlace[];
-  isReleased = false;
-  timesTakenUp = 0;
-  pty: ScriptedPty | undefined;
-
-  constructor(bytes = 0, { offset = 0, input = [] as InputPlace[] } = {}) {
-    this.offset = offset;
-    this.endOffset = offset + bytes;
-    this.input = input;
-  }
-
-  begin(options: Omit<TerminalOptions, "size" | "sessionId">) {
-    this.timesTakenUp += 1;
-    this.pty = new ScriptedPty({ ...options, size: SIZE });
-    return Object.assign(this.pty, { release: () => this.release() });
-  }
-
-  release(): void {
-    this.isReleased = true;
-  }
-}
-
 /** A hub whose one environment has `shells`; each is there once `found` resolves. */
 function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise.resolve()) {
   const asked: string[] = [];
@@ -104,7 +68,7 @@ describe("a shell that an earlier server has left", () => {
     expect({ resumed, createdAt: session.createdAt, size: session.size }).toEqual({
       resumed: true,
       createdAt: 1,
-      size: SIZE,
+      size: LEFT_SIZE,
     });
     expect(viewer.text).toBe("456789");
     expect([3, 4].map((seq) => attachment.admit(5, seq))).toEqual(["repeated", "taken"]);
