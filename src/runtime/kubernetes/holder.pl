@@ -280,7 +280,7 @@ sub hold {
         if ($n) { substr($typed, 0, $n, '') }
         elsif ($! != EAGAIN && $! != EINTR) { $typed = '' }
       }
-      $read->() if !$silent && !$held_up && vec($r, fileno $pty, 1);
+      $read->() if !$silent && !$is_held_up->() && vec($r, fileno $pty, 1);
     }
     if (!defined $code && waitpid($shell, POSIX::WNOHANG()) > 0) {
       $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;

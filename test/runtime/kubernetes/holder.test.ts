@@ -186,6 +186,24 @@ test("drops what does not fit while nobody is attached, and counts it", async ()
   await session2.cut();
 });
 
+test("gives whoever attaches to a flood that runs on the bytes that its head has promised", async () => {
+  // Of a length that no read's is a multiple of.
+  const line = "0123456789ab\n";
+  const { id, session } = open(`stty -onlcr; exec yes ${line.trim()}`);
+  await session.head();
+  await session.cut();
+  for (let time = 0; time < 40; time++) {
+    const parts: Buffer[] = [];
+    const late = HeldSession.attach(folder, id, 0, (bytes) => parts.push(Buffer.from(bytes)));
+    const [, from = 0] = await late.head();
+    late.send("c", String(from + 100_000));
+    await until(() => late.receivedBytes === 100_000, { intervalMs: 1 });
+    const phase = from % line.length;
+    expect(Buffer.concat(parts).toString()).toBe(line.repeat(8000).slice(phase, phase + 100_000));
+    await late.cut();
+  }
+});
+
 test("holds a flood up while a lost connection may come back, and then lets it run", async () => {
   const id = newSession();
   const command = "stty -onlcr; head -c 8000000 /dev/zero; sleep 1000";
