@@ -6,6 +6,7 @@ import { CountedStream, randomNumbers } from "../sockets/cuts.ts";
 import { ResumingClient } from "../sockets/resuming-client.ts";
 import { until } from "../until.ts";
 import { ApiProxy } from "./api-proxy.ts";
+import { template } from "./cluster.ts";
 
 const TIMEOUT_MS = 150_000;
 const KILLS = 4;
@@ -179,6 +180,28 @@ onCluster("a terminal on a cluster outlives the server:", () => {
       expect(await after.message("welcome")).toMatchObject({ session_id: sessionId, resumed: true });
       expect((await after.message("exit")).code).toBe(7);
       expect(after.text).toContain("last\r\n");
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "where nothing can hold it, it works, and its client is told that it has gone with the server",
+    async () => {
+      const image = template("no-perl", ["rm -f /usr/bin/perl*"]);
+      await client.post("/api/v1/templates", image, 201);
+      const { id, status } = await client.environment({ name: "no-perl", template: "no-perl" });
+      expect(status).toBe("running");
+      const before = await client.terminal(String(id));
+      const { session_id: sessionId } = await before.message("welcome");
+      before.type("echo $((6 * 7))\n");
+      await before.prints("42");
+      await restart("kill");
+      const after = await client.terminal(String(id), `&session_id=${sessionId}&offset=0`);
+      const welcome = await after.message("welcome");
+      expect(welcome).toMatchObject({ resumed: false, offset: 0 });
+      expect(welcome.session_id).not.toBe(sessionId);
+      after.close();
+      await client.delete(`/api/v1/environments/${id}`, 204, { Prefer: "wait=60" });
     },
     TIMEOUT_MS,
   );
