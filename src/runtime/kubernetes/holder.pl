@@ -170,13 +170,18 @@ sub hold {
   # What the viewer may have, and in the end the exit code.
   my $pump = sub {
     my $end = $from + length $kept;
-    while ($viewer && defined $viewer->{credit} && length $viewer->{out} < $FRAME) {
-      my $n = ($viewer->{credit} < $end ? $viewer->{credit} : $end) - $viewer->{at};
-      last if $n <= 0;
+    while ($viewer) {
+      my $is_full = length $viewer->{out} >= $FRAME;
+      my $n = $is_full || !defined $viewer->{credit} ? 0 : $viewer->{credit} - $viewer->{at};
+      $n = $end - $viewer->{at} if $n > $end - $viewer->{at};
       $n = $FRAME if $n > $FRAME;
-      $viewer->{out} .= pack('a1 N', 'o', $n) . substr($kept, $viewer->{at} - $from, $n);
-      $viewer->{at} += $n;
+      if ($n > 0) {
+        $viewer->{out} .= pack('a1 N', 'o', $n) . substr($kept, $viewer->{at} - $from, $n);
+        $viewer->{at} += $n;
+      }
       $flush->($viewer);
+      # What is left unsent has something in its way that will be heard of.
+      last if !$viewer || length $viewer->{out} || $n <= 0 && !$is_full;
     }
     return if !$viewer || !defined $ended_at || !defined $viewer->{credit} || $viewer->{at} < $end;
     return if $viewer->{told}++;
@@ -294,7 +299,7 @@ sub hold {
       rename "$folder/$id", "$folder/$id.over";
     }
     if (defined $kill_at && $now >= $kill_at) { signal_session($shell, 'KILL'); undef $kill_at }
-    # Together with the echo: of two small packets the second would wait for the first one's acknowledgement.
+    # Written together with the echo: of two small packets the second may wait for the first one's acknowledgement.
     my $is_due = $ready == 0 || @untold > 16 || ($viewer && $from + length $kept > $viewer->{at});
     if ($is_due && $viewer && length $typed <= $TYPED) {
       my %seen;
@@ -302,8 +307,7 @@ sub hold {
         $viewer->{out} .= frame('i', "$_ @{$taken{$_}}") if $taken{$_};
       }
     }
-    # In this order: what is left unsent then has something in its way that will be heard of.
-    $flush->($_) for @conns;
+    $flush->($_) for grep { !$viewer || $_ != $viewer } @conns;
     $pump->();
     $drop->($_) for grep { $now - $_->{heard} > $SILENT } @conns;
     last if $is_heard;

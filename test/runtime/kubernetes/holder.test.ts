@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
+import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
 import { CountedStream, randomNumbers } from "../../sockets/cuts.ts";
 import { until } from "../../until.ts";
 import { endHeldSessions, HeldSession, heldSessions, holderFolder } from "./held-session.ts";
@@ -231,6 +231,35 @@ test("takes input while output is held up, so that Ctrl-C gets through a flood",
   await session.frame("i");
   session.letGo();
   expect(await session.frame("x")).toBe("5");
+});
+
+test("tells of taken input in one piece with its echo", async () => {
+  const { id, session } = open("exec sleep 1000");
+  await session.head();
+  const pieces: string[] = [];
+  const socket = await Bun.connect({
+    unix: `${folder}/${id}`,
+    socket: {
+      data(_socket, bytes) {
+        let types = "";
+        const reader = new FrameReader({
+          onOutput: () => (types += "o"),
+          onFrame: (type) => (types += type),
+        });
+        reader.push(bytes);
+        pieces.push(types);
+      },
+    },
+  });
+  socket.write(frameOf("A", "0 0"));
+  socket.write(frameOf("c", "1000000"));
+  await until(() => pieces.length > 0);
+  for (let key = 1; key <= 50; key++) {
+    socket.write(frameOf("w", `one ${key} 0 0\n`, Buffer.from("k")));
+    await until(() => pieces.length > key, { intervalMs: 1 });
+  }
+  expect(pieces).toEqual(["h", ...Array.from({ length: 50 }, () => "io")]);
+  socket.terminate();
 });
 
 test("says no more input to be taken than the terminal takes, and loses none of it", async () => {
