@@ -54,6 +54,8 @@ export interface TerminalDeps {
 
 const OPEN_ATTEMPTS = 6;
 const OPEN_BACKOFF = { baseMs: 500, maxMs: 8000 };
+/** A shell that is lost so soon counts as one that could not be opened. */
+const SHORT_LIFE_MS = 1000;
 
 /** A client's side of `/api/v1/ws/terminal/{id}`. @throws AppError for one that can't have a terminal */
 export function serveTerminal(
@@ -87,6 +89,9 @@ class TerminalSocket implements Channel, Viewer {
   /** Counts the attempts to attach: what an overtaken one brings is let go. */
   #attempt = 0;
   #isOpening = false;
+  /** How many shells in a row could not be opened or were lost at once. */
+  #failures = 0;
+  #begunAt = Number.NEGATIVE_INFINITY;
   #retryTimer: Timer | undefined;
   #size: TerminalSize | null;
   #resizeTimer: Timer | undefined;
@@ -107,7 +112,7 @@ class TerminalSocket implements Channel, Viewer {
 
   begin(): void {
     if (this.#environment.status === "running") {
-      void this.#open({ first: true });
+      void this.#open("first");
       return;
     }
     this.#welcome(null);
@@ -178,7 +183,7 @@ class TerminalSocket implements Channel, Viewer {
     if (!this.#isRunning()) return;
     if (code === null) {
       this.#peer.send({ type: "info", message: "The terminal was lost. It is being opened again." });
-      void this.#open({ first: false });
+      this.#shellLost();
       return;
     }
     this.#peer.send({ type: "exit", code });
@@ -195,7 +200,8 @@ class TerminalSocket implements Channel, Viewer {
 
   // Opening.
 
-  async #open({ first, failures = 0 }: { first: boolean; failures?: number }): Promise<void> {
+  /** @param which only of the first does a client hear nothing before it is there, or has failed */
+  async #open(which: "first" | "next"): Promise<void> {
     this.#attempt += 1;
     const attempt = this.#attempt;
     this.#isOpening = true;
@@ -212,37 +218,56 @@ class TerminalSocket implements Channel, Viewer {
       if (attempt === this.#attempt && !this.#isClosed) this.#take(attached);
       else letGo(attached);
     } catch (error) {
-      if (attempt === this.#attempt && !this.#isClosed) this.#openFailed(error, first, failures + 1);
+      if (attempt === this.#attempt && !this.#isClosed) this.#openFailed(error, which);
     }
   }
 
   #take(attached: Attached): void {
+    const { attachment, resumed } = attached;
     this.#isOpening = false;
-    this.#attachment = attached.attachment;
+    this.#attachment = attachment;
     this.#wanted = { sessionId: attached.session.id, offset: null };
+    this.#begunAt = resumed ? Number.NEGATIVE_INFINITY : performance.now();
+    // It may have changed since it was asked for.
+    if (this.#size) attachment.resize(this.#size);
     this.#welcome(attached);
-    attached.attachment.start();
-    this.#input.attach(attached.attachment);
+    attachment.start();
+    // One whose shell has ended has told so, and is left already.
+    if (this.#attachment === attachment) this.#input.attach(attachment);
   }
 
-  #openFailed(error: unknown, first: boolean, failures: number): void {
+  #openFailed(error: unknown, which: "first" | "next"): void {
     const mayPass = error instanceof RuntimeUnreachable || error instanceof RuntimeRejected;
     if (!mayPass) {
       this.#peer.fail(error);
       return;
     }
-    if (failures >= OPEN_ATTEMPTS) {
+    this.#failures += 1;
+    if (which === "first" && this.#failures === 1) this.#welcome(null);
+    this.#openLater(error, which);
+  }
+
+  #shellLost(): void {
+    const isAtOnce = performance.now() - this.#begunAt < SHORT_LIFE_MS;
+    this.#failures = isAtOnce ? this.#failures + 1 : 0;
+    if (isAtOnce)
+      this.#openLater(new RuntimeUnreachable("The shell was lost as soon as it had begun"), "next");
+    else void this.#open("next");
+  }
+
+  #openLater(error: Error, which: "first" | "next"): void {
+    if (this.#failures >= OPEN_ATTEMPTS) {
       this.#deps.log.warn("a terminal could not be opened", { environment: this.#environment.id, error });
       this.#peer.fail(new AppError("unavailable", "The terminal can't be opened now"));
       return;
     }
-    if (first && failures === 1) this.#welcome(null);
+    this.#isOpening = true;
     this.#retryTimer = setTimeout(
       () => {
-        if (this.#isRunning()) void this.#open({ first, failures });
+        if (this.#isRunning()) void this.#open(which);
         else this.#isOpening = false;
       },
-      backoffMs(OPEN_BACKOFF, failures),
+      backoffMs(OPEN_BACKOFF, this.#failures),
     );
   }
 
@@ -279,7 +304,8 @@ class TerminalSocket implements Channel, Viewer {
         clearTimeout(this.#retryTimer);
         this.#leave();
         this.#wanted = { sessionId: null, offset: null };
-        void this.#open({ first: false });
+        this.#failures = 0;
+        void this.#open("next");
         return;
       case "stopping":
       case "stopped":

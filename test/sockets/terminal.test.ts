@@ -420,6 +420,75 @@ describe("an environment's life", () => {
     expect(ptys.length).toBe(1);
   });
 
+  test("a shell that was lost while its client was away is replaced too, and gets what is typed meanwhile", async () => {
+    const held = Promise.withResolvers<void>();
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        if (ptys.length === 2) await held.promise;
+        return pty;
+      },
+    });
+    const first = new Client(server.url());
+    const { session_id } = await first.next("welcome");
+    first.socket.terminate();
+    await until(() => server.environments.watchers === 0);
+    ptys[0]?.options.onExit(null);
+    const client = new Client(server.url({ session_id: String(session_id) }));
+    expect(await client.next("welcome")).toMatchObject({ session_id, resumed: true });
+    await client.next("info");
+    client.send({ type: "input", data: "typed" });
+    client.send({ type: "ping" });
+    await client.next("pong");
+    held.resolve();
+    expect(await client.next("welcome", 1)).toMatchObject({ resumed: false });
+    await until(() => ptys[1]?.typed === "typed");
+  });
+
+  test("shells that are lost as soon as they begin are replaced ever more slowly", async () => {
+    const opened: number[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        opened.push(performance.now());
+        const pty = new ScriptedPty(options);
+        options.onExit(null);
+        return pty;
+      },
+    });
+    const client = new Client(server.url());
+    await until(() => opened.length === 3);
+    const [one = 0, two = 0, three = 0] = opened;
+    expect([two - one >= 250, three - two >= 500]).toEqual([true, true]);
+    expect(client.closed).toBeNull();
+  });
+
+  test("a size that is told while the terminal is being opened is that of the terminal", async () => {
+    const held = Promise.withResolvers<void>();
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        await held.promise;
+        return pty;
+      },
+    });
+    const client = new Client(server.url({ cols: 70, rows: 20 }));
+    await until(() => ptys.length === 1);
+    client.send({ type: "resize", cols: 71, rows: 21 });
+    client.send({ type: "resize", cols: 72, rows: 22 });
+    client.send({ type: "ping" });
+    await client.next("pong");
+    held.resolve();
+    expect(await client.next("welcome")).toMatchObject({ cols: 72, rows: 22 });
+    expect(ptys[0]?.sizes).toEqual([
+      { cols: 70, rows: 20 },
+      { cols: 72, rows: 22 },
+    ]);
+  });
+
   test("a cluster that can't be reached for a moment is tried again", async () => {
     let tries = 0;
     await using server = serveTerminals({
