@@ -61,9 +61,10 @@ const MATRIX: Record<string, Cells> = {
   "GET /api/v1/auth/google/callback": open(503),
   "POST /api/v1/auth/forgot-password": open(422),
   "POST /api/v1/auth/reset-password": open(422),
-  // Tokens are looked at where they come along. The administrator is verified already.
+  // Access tokens are looked at where there is no link's. The administrator is verified already.
   "POST /api/v1/auth/verify-email": [422, 401, 401, 401, 401, 200, 200, 400],
-  "POST /api/v1/auth/resend-verification": signedIn(200, 200, 400),
+  // That has just sent the message again.
+  "POST /api/v1/auth/resend-verification": signedIn(429, 429, 400),
   "GET /api/v1/auth/me": ofOneself(200),
   "GET /api/v1/users/me": ofOneself(200),
   "PUT /api/v1/users/me": ofOneself(200),

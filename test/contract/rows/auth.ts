@@ -188,7 +188,7 @@ export const AUTHENTICATION: Table = [
       for (const body of [
         { username_or_email: ada.email },
         { email: ada.email.toUpperCase() },
-        { username: "Ada" },
+        { username: "Ada", email: null, username_or_email: null },
       ]) {
         await main.call(LOGIN, { body: { ...body, password: ada.password }, status: 200 });
       }
@@ -348,6 +348,15 @@ export const AUTHENTICATION: Table = [
     },
   ],
   [
+    "D POST /auth/verify-email",
+    "a link's token counts whatever access token comes along",
+    async ({ main }) => {
+      const { email } = await main.person();
+      const body = { token: await main.linkToken("verify-email", email) };
+      await main.call(VERIFY, { as: "stale", body, status: 200 });
+    },
+  ],
+  [
     "R 1377, D POST /auth/verify-email",
     "with a bearer token and no body it sends the message again",
     async ({ main }) => {
@@ -377,6 +386,18 @@ export const AUTHENTICATION: Table = [
       });
       const code = "already_verified";
       await main.call(VERIFY, { as: person, status: 400, answer: { errors: [{ code }] } });
+    },
+  ],
+  [
+    "D POST /auth/resend-verification",
+    "the message is sent again once a minute for an account, whatever address it has meanwhile",
+    async ({ main }) => {
+      const person = await main.person();
+      await main.call(RESEND, { as: person, status: 200 });
+      const answer = { detail: "Too many verification messages. Try again later.", retry_after: anyNumber };
+      await main.call(RESEND, { as: person, status: 429, answer });
+      const body = { email: `elsewhere-${person.email}` };
+      await main.call("PUT /api/v1/users/me", { as: person, body, status: 429, answer });
     },
   ],
   [
