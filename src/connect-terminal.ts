@@ -1,5 +1,7 @@
 import { type Api, ConnectError, field } from "./connect-api.ts";
 import { KeptInput } from "./connect-input.ts";
+import type { TerminalSize } from "./runtime/runtime.ts";
+import { TERMINAL_LIMITS } from "./terminal/limits.ts";
 
 /** Ctrl-] leaves, as in telnet. */
 const ESCAPE = 0x1d;
@@ -120,8 +122,11 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
     throw error;
   });
   if (token === undefined) return { kind: "lost" };
+  const { cols, rows } = screenSize();
   const query = new URLSearchParams({
     client_id: place.clientId,
+    cols: String(cols),
+    rows: String(rows),
     ...(place.session === undefined ? {} : { session_id: place.session }),
     ...(place.offset === undefined ? {} : { offset: String(place.offset) }),
   });
@@ -134,8 +139,7 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
     const send = (message: unknown) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
     };
-    const resize = () =>
-      send({ type: "resize", cols: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 });
+    const resize = () => send({ type: "resize", ...screenSize() });
 
     const keepalive = setInterval(() => {
       if (performance.now() - heardAt > SILENCE_MS) {
@@ -204,6 +208,15 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
       else finish({ kind: "lost" });
     };
   });
+}
+
+/** 80 × 24 where the terminal does not say. */
+function screenSize(): TerminalSize {
+  const { columns, rows } = process.stdout;
+  return {
+    cols: Math.min(columns || 80, TERMINAL_LIMITS.maxCols),
+    rows: Math.min(rows || 24, TERMINAL_LIMITS.maxRows),
+  };
 }
 
 /** The terminal may be raw: a line begins where it is told to. */

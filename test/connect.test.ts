@@ -2,9 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { TestServer } from "./harness.ts";
 import { cuttingProxy } from "./sockets/cutting-proxy.ts";
+import { ENVIRONMENT_ID, serveTerminals } from "./sockets/terminal-server.ts";
+import { ScriptedPty } from "./terminal/ptys.ts";
 import { until } from "./until.ts";
 
 const MAIN = join(import.meta.dir, "../src/main.ts");
+const JOIN = join(import.meta.dir, "../src/connect-terminal.ts");
 const PROMPT = ":\x1b[01;34m/workspace\x1b[00m$ ";
 const CTRL_RIGHT_BRACKET = "\x1d";
 
@@ -115,6 +118,25 @@ describe("connect", () => {
     expect(person.text.split("kept-42")).toHaveLength(2);
     expect(person.text.split("before-42")).toHaveLength(2);
   }, 60_000);
+
+  test("begins a shell with the size of the screen that it is shown on", async () => {
+    const ptys: ScriptedPty[] = [];
+    await using terminals = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    const api = `{ url: "${terminals.http}", token: async () => "token-ada", call: async () => ({}) }`;
+    const script = `import("${JOIN}").then(({ joinTerminal }) => joinTerminal(${api}, "${ENVIRONMENT_ID}"))`;
+    const person = Bun.spawn(["bun", "-e", script], { terminal: { cols: 100, rows: 30 } });
+    person.terminal?.write("x");
+    await until(() => ptys[0]?.typed === "x");
+    expect(ptys[0]?.sizes).toEqual([{ cols: 100, rows: 30 }]);
+    person.terminal?.write(CTRL_RIGHT_BRACKET);
+    expect(await person.exited).toBe(0);
+  });
 
   test("says in one line what was refused", async () => {
     const person = new Person(["--url", server.url, "--user", "admin"]);
