@@ -1,4 +1,4 @@
-import type { Config } from "./config.ts";
+import type { Config } from "./config/config.ts";
 
 /** Of a server that nothing was configured for. */
 export const DEFAULT_URL = "http://127.0.0.1:8000";

@@ -13,7 +13,7 @@ import {
 import { createPasswords } from "./auth/passwords.ts";
 import { createSessions } from "./auth/sessions.ts";
 import { resealKubeconfigs, rotateKeyFile } from "./clusters/rotation.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { type Config, ConfigError } from "./config/config.ts";
 import { type Data, databaseFile, encryptionKeyFile, openData } from "./data.ts";
 import { AppError } from "./errors.ts";
 import { createLogger } from "./lib/logger.ts";

@@ -4,7 +4,7 @@ import { SYSTEM_ACTOR } from "./audit/audit.ts";
 import { createAccounts } from "./auth/accounts.ts";
 import { ensureFirstAdmin, type GivenPassword } from "./auth/administrators.ts";
 import { createFleet } from "./clusters/fleet.ts";
-import type { Config } from "./config.ts";
+import type { Config } from "./config/config.ts";
 import { databaseFile, openLockedData } from "./data.ts";
 import { databaseCheck } from "./db/check.ts";
 import { inTransaction, type Tx } from "./db/open.ts";

@@ -1,7 +1,7 @@
 import { Database, SQLiteError } from "bun:sqlite";
 import { accessSync, chmodSync, closeSync, constants, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { type Config, ConfigError } from "./config.ts";
+import { type Config, ConfigError } from "./config/config.ts";
 import { type OpenDatabase, openDatabase } from "./db/open.ts";
 import { readOrMakeKeys } from "./lib/keyfile.ts";
 

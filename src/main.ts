@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 import { parseArgs } from "node:util";
 import { DEFAULT_URL } from "./address.ts";
-import { ConfigError, configHelp, loadConfig } from "./config.ts";
+import { ConfigError, configHelp, loadConfig } from "./config/config.ts";
 import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
 

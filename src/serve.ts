@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { DEFAULT_URL, localUrl } from "./address.ts";
 import { type App, createApp } from "./app.ts";
 import type { GivenPassword } from "./auth/administrators.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { type Config, ConfigError, configWarnings } from "./config/config.ts";
 import type { SocketHandlers } from "./http/context.ts";
 import { readTls } from "./http/tls.ts";
 import { createLogger, type Logger } from "./lib/logger.ts";
@@ -32,6 +32,7 @@ export async function serve(config: Config): Promise<number> {
   Bun.unsafe.setJITPolicy(1);
   // stderr carries the log; this is for the person who has started it.
   console.log(welcome(server, config, admin));
+  for (const line of configWarnings(config)) log.warn(line);
   for (const line of app.notes()) log.info(line);
 
   const signal = await stop;

@@ -28,7 +28,7 @@ const ONLY_IN: { what: string; uses: RegExp; allowed: string[] }[] = [
   {
     what: "the process environment",
     uses: /\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/,
-    allowed: ["config.ts"],
+    allowed: ["config/config.ts"],
   },
   {
     what: "other processes",

@@ -1,4 +1,4 @@
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { Db } from "../db/open.ts";
 import type { Router } from "../http/router.ts";
 import type { Logger } from "../lib/logger.ts";

@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
 import { generateRandomString } from "oslo/crypto";
 import { audit, SYSTEM_ACTOR } from "../audit/audit.ts";
-import { ConfigError } from "../config.ts";
+import { ConfigError } from "../config/config.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError, notFound } from "../errors.ts";

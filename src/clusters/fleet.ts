@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import type { Guard } from "../auth/guard.ts";
-import { type Config, ConfigError } from "../config.ts";
+import { type Config, ConfigError } from "../config/config.ts";
 import { installationId } from "../db/installation.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import type { Router } from "../http/router.ts";

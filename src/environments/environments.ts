@@ -3,7 +3,7 @@ import type { AuditActor } from "../audit/audit.ts";
 import { SYSTEM_ACTOR } from "../audit/audit.ts";
 import type { GivenUp } from "../clusters/clusters.ts";
 import type { Place } from "../clusters/placement.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import type { HttpEnv } from "../http/context.ts";
 import type { Router } from "../http/router.ts";

@@ -1,5 +1,5 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { Logger } from "../lib/logger.ts";
 import { limitBody } from "./body.ts";
 import type { HttpEnv, SocketHandlers } from "./context.ts";

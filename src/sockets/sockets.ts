@@ -1,5 +1,5 @@
 import type { Guard } from "../auth/guard.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { EnvironmentStatus } from "../db/schema.ts";
 import type { Environments } from "../environments/environments.ts";
 import { messageOf, refOf } from "../environments/rows.ts";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createAdmin, ensureFirstAdmin, resetPassword } from "../../src/auth/administrators.ts";
-import { ConfigError } from "../../src/config.ts";
+import { ConfigError } from "../../src/config/config.ts";
 import { users } from "../../src/db/schema.ts";
 import { type Accounts, openAccounts, PASSWORD } from "./setup.ts";
 

@@ -14,7 +14,7 @@ import type { MiddlewareHandler } from "hono";
 import { createGuard, type Guard } from "../../src/auth/guard.ts";
 import { createSessions } from "../../src/auth/sessions.ts";
 import { createTokens } from "../../src/auth/tokens.ts";
-import { loadConfig } from "../../src/config.ts";
+import { loadConfig } from "../../src/config/config.ts";
 import { openData } from "../../src/data.ts";
 import { environmentRows } from "../../src/environments/rows.ts";
 import { environmentObject } from "../../src/environments/schemas.ts";

@@ -1,6 +1,19 @@
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import * as v from "valibot";
+import {
+  duration,
+  durationOrOff,
+  email,
+  keys,
+  list,
+  onOff,
+  origins,
+  path,
+  port,
+  text,
+  url,
+  whole,
+} from "./values.ts";
 
 /** A configuration that can't be used. The message is one line: variable, fault, example. */
 export class ConfigError extends Error {
@@ -25,99 +38,6 @@ function variable<T>(definition: Variable<T>): Variable<T>;
 function variable<T>(definition: Variable<T>): Variable<T> {
   return definition;
 }
-
-const text = v.pipe(v.string(), v.trim(), v.minLength(1, "is empty"));
-
-const path = v.pipe(
-  text,
-  v.transform((value) => resolve(value)),
-);
-
-const list = v.pipe(
-  v.string(),
-  v.transform((value) =>
-    value
-      .split(",")
-      .map((item) => item.trim())
-      .filter(Boolean),
-  ),
-);
-
-const port = v.pipe(
-  v.string(),
-  v.regex(/^\d{1,5}$/, "is not a number"),
-  v.transform(Number),
-  v.maxValue(65535, "is above 65535"),
-);
-
-const onOff = v.pipe(
-  v.picklist(["on", "off"], "must be on or off"),
-  v.transform((value) => value === "on"),
-);
-
-function whole(min: number, max: number) {
-  return v.pipe(
-    v.string(),
-    v.regex(/^\d{1,9}$/, "is not a whole number"),
-    v.transform(Number),
-    v.minValue(min, `is below ${min}`),
-    v.maxValue(max, `is above ${max}`),
-  );
-}
-
-const DURATION_MS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** "90s", "10m", "2h", "30d" as milliseconds. */
-const duration = v.pipe(
-  v.string(),
-  v.regex(/^[1-9]\d{0,6}[smhd]$/, "is not a duration such as 90s, 10m, 2h or 30d"),
-  v.transform((value) => Number(value.slice(0, -1)) * (DURATION_MS[value.slice(-1)] ?? 0)),
-);
-
-/** A duration, or "off": null. */
-const durationOrOff = v.union(
-  [
-    v.pipe(
-      v.literal("off"),
-      v.transform(() => null),
-    ),
-    duration,
-  ],
-  "is neither off nor a duration such as 90s, 10m, 2h or 30d",
-);
-
-function url(protocols: string[]) {
-  return v.pipe(
-    text,
-    v.check((value) => URL.canParse(value), "is not a URL"),
-    v.transform((value) => new URL(value)),
-    v.check((value) => protocols.includes(value.protocol), `must begin with ${protocols.join("// or ")}//`),
-  );
-}
-
-const origin = v.pipe(
-  list,
-  v.check(
-    (origins) => !origins.includes("*"),
-    "may not be *, since credentials are allowed; list the origins",
-  ),
-  v.check(
-    (origins) => origins.every((value) => URL.canParse(value) && new URL(value).origin === value),
-    "holds something that is not an origin (scheme and host, no path)",
-  ),
-);
-
-/** A 256-bit key in base64 or hex. */
-const keys = v.pipe(
-  list,
-  v.check((values) => values.length > 0, "is empty"),
-  v.transform((values) =>
-    values.map((value) => Buffer.from(value, /^[0-9a-f]{64}$/i.test(value) ? "hex" : "base64")),
-  ),
-  v.check((values) => values.every((key) => key.length === 32), "is not a 32-byte key in base64 or hex"),
-);
-
-const email = v.pipe(text, v.email("is not an email address"));
 
 const VARIABLES = {
   HOST: variable({
@@ -208,7 +128,7 @@ const VARIABLES = {
     help: "origins of web applications that may call the API, separated by commas",
     example: "https://app.example.org",
     fallback: "",
-    schema: origin,
+    schema: origins,
   }),
   TRUSTED_PROXIES: variable({
     help: "how many reverse proxies stand before the server: that many entries of X-Forwarded-For are believed",
@@ -372,12 +292,6 @@ export function loadConfig(environment: Record<string, string | undefined> = pro
   if (read.SMTP_URL && !read.PUBLIC_URL) {
     throw complaint("PUBLIC_URL", "is missing: messages link to it, so SMTP_URL needs it");
   }
-  if (read.PUBLIC_URL?.protocol === "https:" && !read.TLS_CERT_FILE && read.TRUSTED_PROXIES === 0) {
-    throw complaint(
-      "TRUSTED_PROXIES",
-      "is 0 and there is no TLS_CERT_FILE, but PUBLIC_URL is https: every request would be redirected for ever, since nothing says that it came over HTTPS",
-    );
-  }
   return {
     host: read.HOST,
     port: read.PORT,
@@ -419,6 +333,16 @@ export function loadConfig(environment: Record<string, string | undefined> = pro
     idleStopMs: { free: read.IDLE_STOP_FREE, starter: read.IDLE_STOP_STARTER, pro: read.IDLE_STOP_PRO },
     deleteStoppedAfterMs: read.DELETE_STOPPED_AFTER,
   };
+}
+
+/** What can be used as it is, and is hardly what was meant. */
+export function configWarnings({ publicUrl, tls, trustedProxies }: Config): string[] {
+  const isRedirectedForEver = publicUrl?.protocol === "https:" && !tls && trustedProxies === 0;
+  return isRedirectedForEver
+    ? [
+        "PUBLIC_URL is https, but there is no TLS_CERT_FILE and TRUSTED_PROXIES is 0: nothing says that a request came over HTTPS, so all are redirected there. Behind a proxy set TRUSTED_PROXIES=1",
+      ]
+    : [];
 }
 
 /** What `--help` prints of the configuration. */
