@@ -67,7 +67,7 @@ const FAILURES: Failure[] = [
   },
   {
     title: "a startup command that fails",
-    template: template("failing", ["true", "echo sorry >&2; exit 7"]),
+    template: template("failing", ["sleep 4", "echo sorry >&2; exit 7"]),
     seen: [{ status: "installing", message: /^Step 2 of 2: echo sorry >&2; exit 7$/ }],
     reason: /^Startup command 2 of 2 failed with exit code 7: echo sorry >&2; exit 7$/,
     event: /^Started/,
