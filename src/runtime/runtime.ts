@@ -167,6 +167,7 @@ export interface HeldTerminal {
   readonly createdAtMs: number;
   /** Of clients that have typed, the last one last. */
   readonly input: InputPlace[];
+  /** Gives what there is up to `endOffset`, and nothing after it before the Pty's `resume`. */
   begin(options: Omit<TerminalOptions, "size" | "sessionId">): Pty;
   /** Instead of `begin`. */
   release(): void;

@@ -16,6 +16,13 @@ export const TERMINAL_LIMITS = {
   killMs: 5 * SECOND,
 
   scrollbackBytes: MIB,
+  /** How much may be printed at once and then each minute while nobody is attached. */
+  unseenBurstBytes: 16 * MIB,
+  unseenBytesPerMinute: 60 * 4 * MIB,
+  /** How long what a taken-up terminal had printed may take to come … */
+  replayMs: 10 * SECOND,
+  /** … and how long its clients have to come back before it prints on. */
+  returnMs: 10 * SECOND,
   /** Input of all clients that has been taken and waits for the far side or for its client's limits. */
   waitingInputBytes: 16 * MIB,
   /** What a message of it that is remembered by itself costs besides its bytes. */

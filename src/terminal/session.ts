@@ -1,9 +1,21 @@
 import { ByteRing } from "../lib/ring.ts";
-import type { HeldTerminal, Pty, TerminalJobs, TerminalOptions, TerminalSize } from "../runtime/runtime.ts";
+import { TokenBucket } from "../lib/token-bucket.ts";
+import { endsWithin } from "../lib/within.ts";
+import {
+  type HeldTerminal,
+  type Pty,
+  RuntimeUnreachable,
+  type TerminalJobs,
+  type TerminalOptions,
+  type TerminalSize,
+} from "../runtime/runtime.ts";
 import { Attachment, type AttachmentOptions, type Source } from "./attachment.ts";
 import { type InputResult, TerminalInput, unusedStream } from "./input.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 import { Screen } from "./screen.ts";
+
+/** 128 and SIGKILL: what a shell's caller gets to see of it. */
+const KILLED_EXIT_CODE = 137;
 
 export interface SessionOptions {
   id: string;
@@ -43,6 +55,12 @@ export class Session implements Source {
   #isPaused = false;
   #activeAt = Number.NEGATIVE_INFINITY;
   #killTimer: Timer | undefined;
+  /** Until it has run out, nothing is printed unseen; see `regulate`. */
+  #restTimer: Timer | undefined;
+  readonly #unseen = new TokenBucket({
+    capacity: TERMINAL_LIMITS.unseenBurstBytes,
+    perMinute: TERMINAL_LIMITS.unseenBytesPerMinute,
+  });
   #replaying: { until: number; done: () => void } | null = null;
 
   constructor(options: SessionOptions) {
@@ -78,20 +96,32 @@ export class Session implements Source {
     this.#begin(await open({ size: this.#size, sessionId: this.id, ...this.#callbacks() }));
   }
 
-  /** Goes on with a shell that is there; what it had printed has been given when this resolves. */
+  /**
+   * Goes on with a shell that is there; what it had printed has been given when this resolves. It prints on
+   * when someone is attached, or has had the time to come back: a flood would push out of the scrollback what
+   * its clients are about to ask for.
+   *
+   * @throws RuntimeUnreachable when what it had printed does not come
+   */
   async resume(held: HeldTerminal): Promise<void> {
     this.#input.restore(held.input);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#replaying = { until: held.endOffset, done: resolve };
     this.#begin(held.begin(this.#callbacks()));
     this.#checkReplay();
-    await promise;
+    if (await endsWithin(TERMINAL_LIMITS.replayMs, promise)) return;
+    this.release();
+    throw new RuntimeUnreachable("The terminal can't be taken up now: its output does not come");
   }
 
   #checkReplay(): void {
     const replaying = this.#replaying;
     if (!replaying || (this.ring.end < replaying.until && this.exit === null)) return;
     this.#replaying = null;
+    if (this.exit === null) {
+      this.#isPaused = true;
+      this.#rest(TERMINAL_LIMITS.returnMs);
+    }
     replaying.done();
   }
 
@@ -135,6 +165,7 @@ export class Session implements Source {
     this.#attachments.add(attachment);
     this.detachedAt = null;
     this.resize(attachment);
+    this.#endRest();
     return attachment;
   }
 
@@ -166,19 +197,36 @@ export class Session implements Source {
 
   /**
    * Holds the PTY up while every reader is behind, and only then: one that keeps up is never slowed by
-   * another, and with nobody attached what does not fit the scrollback is a gap.
+   * another, and with nobody attached what does not fit the scrollback is a gap. Unseen it rests now and then.
    */
   regulate(): void {
     if (this.exit !== null) return;
-    const { size } = this.#attachments;
-    if (!this.#isPaused) {
-      if (size === 0 || !this.#every((attachment) => attachment.isHeldUp)) return;
-      this.#isPaused = true;
-      this.#pty?.pause();
-    } else if (size === 0 || !this.#every((attachment) => !attachment.hasCaughtUp)) {
-      this.#isPaused = false;
-      this.#pty?.resume();
-    }
+    const isHeldUp =
+      this.#attachments.size === 0
+        ? this.#restTimer !== undefined
+        : this.#every((attachment) => (this.#isPaused ? !attachment.hasCaughtUp : attachment.isHeldUp));
+    if (isHeldUp === this.#isPaused) return;
+    this.#isPaused = isHeldUp;
+    if (isHeldUp) this.#pty?.pause();
+    else this.#pty?.resume();
+  }
+
+  /** The scrollback keeps the last of what nobody sees: more than so much of it burns the processor for nothing. */
+  #restUnseen(bytes: number): void {
+    if (this.#attachments.size > 0 || this.#replaying || this.#killTimer || this.#restTimer) return;
+    const count = Math.min(bytes, TERMINAL_LIMITS.unseenBurstBytes);
+    if (!this.#unseen.take(count)) this.#rest(this.#unseen.waitMs(count));
+  }
+
+  #rest(ms: number): void {
+    this.#restTimer = setTimeout(() => this.#endRest(), ms);
+    this.regulate();
+  }
+
+  #endRest(): void {
+    clearTimeout(this.#restTimer);
+    this.#restTimer = undefined;
+    this.regulate();
   }
 
   async jobs(): Promise<TerminalJobs | null> {
@@ -188,8 +236,10 @@ export class Session implements Source {
   /** Ends the shell and what runs in it. Viewers get its last output and its exit code. */
   kill(): void {
     if (this.exit !== null) return;
+    // Its clients are not to think it lost, and get another.
+    this.#killTimer ??= setTimeout(() => this.#finish(KILLED_EXIT_CODE), TERMINAL_LIMITS.killMs);
+    this.#endRest();
     this.#pty?.kill();
-    this.#killTimer ??= setTimeout(() => this.#finish(null), TERMINAL_LIMITS.killMs);
   }
 
   /** Lets go of a terminal that can run on without this server; another one ends. */
@@ -200,6 +250,7 @@ export class Session implements Source {
       return;
     }
     this.#pty.release();
+    this.#clearTimers();
     // Its viewers' connections end too, and are not told of an end of the shell.
     this.exit = { code: null };
   }
@@ -218,6 +269,7 @@ export class Session implements Source {
       for (const attachment of this.#attachments) attachment.pump();
     }
     this.#checkReplay();
+    this.#restUnseen(bytes.length);
   }
 
   /** Output was lost on the way here: who has not seen all that came before it is told of one gap. */
@@ -231,12 +283,17 @@ export class Session implements Source {
 
   #finish(code: number | null): void {
     if (this.exit !== null) return;
-    clearTimeout(this.#killTimer);
+    this.#clearTimers();
     this.exit = { code };
     this.detachedAt ??= this.#options.now();
     if (code === null) this.#options.onLost();
     this.#checkReplay();
     for (const attachment of [...this.#attachments]) attachment.pump();
+  }
+
+  #clearTimers(): void {
+    clearTimeout(this.#killTimer);
+    clearTimeout(this.#restTimer);
   }
 
   #drain(): void {

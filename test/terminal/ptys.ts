@@ -83,6 +83,7 @@ export class LeftShell implements HeldTerminal {
   begin(options: Omit<TerminalOptions, "size" | "sessionId">) {
     this.timesTakenUp += 1;
     this.pty = new ScriptedPty({ ...options, size: LEFT_SIZE });
+    this.pty.isPaused = true;
     return Object.assign(this.pty, { release: () => this.release() });
   }
 

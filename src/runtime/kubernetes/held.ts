@@ -81,7 +81,11 @@ export async function openHeld(
   const command = holderCommand("open", place.sessionId, PATIENCE_SECONDS, cols, rows, ...shell);
   try {
     const answer = await terminal.connect(command);
-    if (answer === "held") return terminal.begin(callbacks);
+    if (answer === "held") {
+      const pty = terminal.begin(callbacks);
+      pty.resume();
+      return pty;
+    }
     if (answer !== "refused") throw cut();
     terminal.release();
     return null;
@@ -196,7 +200,7 @@ class Held implements Pty, HeldTerminal {
 
   begin(callbacks: Callbacks): Pty {
     this.#callbacks = callbacks;
-    this.#window.begin(this.offset);
+    this.#window.begin(this.offset, this.endOffset);
     // A holder sends nothing before it is given credit.
     this.#grant();
     return this;

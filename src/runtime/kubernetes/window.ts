@@ -16,6 +16,8 @@ export class Window {
   #bytes = FIRST_BYTES;
   #sinceChange = 0;
   #isPaused = false;
+  /** Nothing from here on before `resume`. */
+  #ceiling = Number.POSITIVE_INFINITY;
 
   /** Offset of the next byte. */
   get received(): number {
@@ -27,9 +29,11 @@ export class Window {
     return Math.max(this.#limit, this.#received);
   }
 
-  begin(offset: number): void {
+  /** @param ceiling offset that is not passed before `resume` */
+  begin(offset: number, ceiling = Number.POSITIVE_INFINITY): void {
     this.#received = offset;
     this.#limit = offset;
+    this.#ceiling = ceiling;
   }
 
   receive(length: number): void {
@@ -42,8 +46,9 @@ export class Window {
 
   /** Whether the far side is to be told of a new limit. */
   grant(): boolean {
-    const limit = this.#received + this.#bytes;
-    if (this.#isPaused || limit - this.#limit < this.#bytes / 2) return false;
+    const limit = Math.min(this.#received + this.#bytes, this.#ceiling);
+    const isWorthTelling = limit - this.#limit >= this.#bytes / 2 || limit === this.#ceiling;
+    if (this.#isPaused || limit <= this.#limit || !isWorthTelling) return false;
     this.#limit = limit;
     return true;
   }
@@ -56,5 +61,6 @@ export class Window {
 
   resume(): void {
     this.#isPaused = false;
+    this.#ceiling = Number.POSITIVE_INFINITY;
   }
 }
