@@ -87,6 +87,10 @@ export class Connection implements SocketHandlers, Member {
     return this.#options.ip;
   }
 
+  get hasCredential(): boolean {
+    return this.#options.credential.kind !== "none";
+  }
+
   get actor(): Actor | null {
     return this.#actor;
   }

@@ -1,10 +1,13 @@
 import { AppError } from "../errors.ts";
+import { networkOf } from "../http/origin.ts";
 import { CLOSE, type CloseCode } from "./close.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 
 /** What the list of connections needs to know of one. */
 export interface Member {
   readonly ip: string;
+  /** Whether its request says who is there: that is known in a moment, or it is turned away. */
+  readonly hasCredential: boolean;
   /** Null until it is known who is there. */
   readonly actor: { userId: string; sessionId: string } | null;
   /** When anything last came from the client, in milliseconds since the epoch. */
@@ -30,8 +33,9 @@ export class Connections {
   /** With the time of the last ping. */
   readonly #members = new Map<Member, { pingedAt: number }>();
   readonly #byUser = new Map<string, Set<Member>>();
-  readonly #anonymousByIp = new Map<string, number>();
-  #anonymous = 0;
+  /** Those that are yet to introduce themselves, each with its network. */
+  readonly #anonymous = new Map<Member, string>();
+  readonly #anonymousByNetwork = new Map<string, number>();
   #timer: Timer | undefined;
   #shutDown = false;
 
@@ -53,13 +57,8 @@ export class Connections {
   /** Takes in a connection of whom nothing is known yet. @throws AppError when there are too many of those */
   enter(member: Member): void {
     if (this.#shutDown) throw new AppError("unavailable", "The server is shutting down");
-    const ofIp = this.#anonymousByIp.get(member.ip) ?? 0;
-    if (this.#anonymous >= SOCKET_LIMITS.anonymous || ofIp >= SOCKET_LIMITS.anonymousPerIp) {
-      throw new AppError("rate_limited", "Too many connections");
-    }
+    if (!member.hasCredential) this.#enterAnonymous(member);
     this.#members.set(member, { pingedAt: this.#now() });
-    this.#anonymous += 1;
-    this.#anonymousByIp.set(member.ip, ofIp + 1);
   }
 
   /**
@@ -78,10 +77,8 @@ export class Connections {
   /** The connection has ended. */
   leave(member: Member): void {
     if (!this.#members.delete(member)) return;
-    if (member.actor === null) {
-      this.#forgetAnonymous(member);
-      return;
-    }
+    this.#forgetAnonymous(member);
+    if (member.actor === null) return;
     const others = this.#byUser.get(member.actor.userId);
     others?.delete(member);
     if (others?.size === 0) this.#byUser.delete(member.actor.userId);
@@ -135,10 +132,26 @@ export class Connections {
     silent.end(CLOSE.policy, "Too many connections");
   }
 
+  /** However many an outsider leaves silent, who brings a credential gets in. */
+  #enterAnonymous(member: Member): void {
+    const network = networkOf(member.ip);
+    const ofNetwork = this.#anonymousByNetwork.get(network) ?? 0;
+    if (ofNetwork >= SOCKET_LIMITS.anonymousPerNetwork) {
+      throw new AppError("rate_limited", "Too many connections");
+    }
+    if (this.#anonymous.size >= SOCKET_LIMITS.anonymous) {
+      throw new AppError("unavailable", "Too many connections");
+    }
+    this.#anonymous.set(member, network);
+    this.#anonymousByNetwork.set(network, ofNetwork + 1);
+  }
+
   #forgetAnonymous(member: Member): void {
-    this.#anonymous -= 1;
-    const ofIp = (this.#anonymousByIp.get(member.ip) ?? 1) - 1;
-    if (ofIp > 0) this.#anonymousByIp.set(member.ip, ofIp);
-    else this.#anonymousByIp.delete(member.ip);
+    const network = this.#anonymous.get(member);
+    if (network === undefined) return;
+    this.#anonymous.delete(member);
+    const ofNetwork = (this.#anonymousByNetwork.get(network) ?? 1) - 1;
+    if (ofNetwork > 0) this.#anonymousByNetwork.set(network, ofNetwork);
+    else this.#anonymousByNetwork.delete(network);
   }
 }

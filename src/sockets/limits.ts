@@ -13,8 +13,8 @@ export const SOCKET_LIMITS = {
   heldBackBytes: 4 * MIB,
 
   authenticationMs: 30_000,
-  /** Connections that have not said who they are. */
-  anonymousPerIp: 32,
+  /** Connections that brought nothing that says who they are, and have not said so yet. */
+  anonymousPerNetwork: 32,
   anonymous: 2048,
 
   pingEveryMs: 30_000,

@@ -276,6 +276,57 @@ describe("ten connections of one user", () => {
   });
 });
 
+describe("connections that say nothing", () => {
+  const silent = (ip: string, hasCredential = false) => ({
+    ip,
+    hasCredential,
+    actor: null,
+    lastHeardAt: 0,
+    ping: () => {},
+    end: () => {},
+    terminate: () => {},
+  });
+
+  test.each<[string, (n: number) => string]>([
+    ["an IPv4 address", () => "192.0.2.1"],
+    ["an IPv6 site", (n) => `2001:db8:0:7::${n.toString(16)}`],
+  ])("are at most 32 of %s; who says who it is gets in", (_what, address) => {
+    const connections = new Connections({ perUser: 10 });
+    const all = Array.from({ length: 32 }, (_, n) => silent(address(n)));
+    for (const each of all) connections.enter(each);
+    expect(() => connections.enter(silent(address(99)))).toThrow(
+      expect.objectContaining({ code: "rate_limited" }),
+    );
+    connections.enter(silent(address(99), true));
+    connections.enter(silent("2001:db8:0:8::1"));
+    for (const each of all.slice(0, 2)) connections.leave(each);
+    const other = silent(address(99));
+    connections.enter(other);
+    connections.identify(other, "ada");
+    connections.enter(silent(address(100)));
+    connections.enter(silent(address(101)));
+    expect(() => connections.enter(silent(address(102)))).toThrow("Too many connections");
+  });
+
+  test("are at most 2048 in all: then others that say nothing are to try again later", () => {
+    const connections = new Connections({ perUser: 10 });
+    for (let n = 0; n < 2048; n++) connections.enter(silent(`10.0.${n >> 8}.${n & 255}`));
+    expect(() => connections.enter(silent("192.0.2.1"))).toThrow(
+      expect.objectContaining({ code: "unavailable" }),
+    );
+    connections.enter(silent("192.0.2.1", true));
+  });
+
+  test("shut nobody out who brings a token", async () => {
+    await using server = serveEndpoint(echo);
+    const silent = Array.from({ length: 32 }, () => new Client(server.url));
+    await until(() => server.connections.size === 32);
+    expect((await new Client(server.url).end()).code).toBe(1008);
+    await new Client(`${server.url}?token=token-ada`).next("welcome");
+    expect(silent.every(({ closed }) => closed === null)).toBe(true);
+  });
+});
+
 describe("keepalive", () => {
   test("closes what belongs to a sign-in session that another process has ended", async () => {
     let skew = 0;
@@ -313,6 +364,7 @@ describe("keepalive", () => {
     const seen: string[] = [];
     const member = (name: string) => ({
       ip: "",
+      hasCredential: true,
       actor: null,
       lastHeardAt: 0,
       ping: () => seen.push(`${name} pinged`),
