@@ -44,6 +44,6 @@ export interface SocketHandlers {
   message(socket: ServerSocket, frame: string | Buffer): void;
   drain(socket: ServerSocket): void;
   close(socket: ServerSocket, code: number, reason: string): void;
-  /** A ping's answer came. */
-  pong(socket: ServerSocket): void;
+  /** A ping of the client's came, or the answer to one of ours. */
+  heartbeat(socket: ServerSocket): void;
 }

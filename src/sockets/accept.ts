@@ -33,7 +33,8 @@ export const websocket: Bun.WebSocketHandler<SocketHandlers> = {
   message: (socket, frame) => socket.data.message(socket, frame),
   drain: (socket) => socket.data.drain(socket),
   close: (socket, code, reason) => socket.data.close(socket, code, reason),
-  pong: (socket) => socket.data.pong(socket),
+  ping: (socket) => socket.data.heartbeat(socket),
+  pong: (socket) => socket.data.heartbeat(socket),
 };
 
 /**

@@ -102,7 +102,7 @@ export class Connection implements SocketHandlers, Member {
       this.#options.connections.enter(this);
       if (this.#options.refuse !== null) throw this.#options.refuse;
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
       return;
     }
     const { credential } = this.#options;
@@ -111,7 +111,7 @@ export class Connection implements SocketHandlers, Member {
       return;
     }
     this.#authenticationTimer = setTimeout(
-      () => this.#fail(new AppError("unauthenticated", "Authentication timed out")),
+      () => this.fail(new AppError("unauthenticated", "Authentication timed out")),
       SOCKET_LIMITS.authenticationMs,
     );
   }
@@ -123,7 +123,7 @@ export class Connection implements SocketHandlers, Member {
       else if (this.#state === "authenticating") this.#keepForLater(frame);
       else if (this.#state === "anonymous") this.#introduce(frame);
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
     }
   }
 
@@ -131,7 +131,7 @@ export class Connection implements SocketHandlers, Member {
     this.#channel?.drain();
   }
 
-  pong(): void {
+  heartbeat(): void {
     this.lastHeardAt = Date.now();
   }
 
@@ -144,6 +144,14 @@ export class Connection implements SocketHandlers, Member {
     const socket = this.#socket;
     this.#ended();
     socket?.close(code, closeReason(reason));
+  }
+
+  fail(error: unknown): void {
+    const known = refusal(error);
+    if (!known) this.#options.log.error("a WebSocket failed", { error });
+    const { code, message } = known ?? { code: CLOSE.internal, message: "Internal server error" };
+    this.#sendText(JSON.stringify({ type: "error", message }));
+    this.end(code, message);
   }
 
   ping(): void {
@@ -162,7 +170,7 @@ export class Connection implements SocketHandlers, Member {
     if (type === "auth" && typeof token === "string") void this.#authenticate({ kind: "token", token });
     else if (type === "auth" && typeof ticket === "string") {
       void this.#authenticate({ kind: "ticket", ticket });
-    } else this.#fail(new AppError("unauthenticated", "Authentication required"));
+    } else this.fail(new AppError("unauthenticated", "Authentication required"));
   }
 
   async #authenticate(credential: Exclude<Credential, { kind: "none" }>): Promise<void> {
@@ -185,14 +193,14 @@ export class Connection implements SocketHandlers, Member {
       this.#early = [];
       for (const frame of early) this.#receive(frame);
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
     }
   }
 
   #keepForLater(frame: string | Buffer): void {
     this.#earlyBytes += frame.length;
     if (this.#earlyBytes > SOCKET_LIMITS.heldBackBytes) {
-      this.#fail(new AppError("too_large", BACKLOG_MESSAGE));
+      this.fail(new AppError("too_large", BACKLOG_MESSAGE));
     } else this.#early.push(typeof frame === "string" ? frame : Buffer.from(frame));
   }
 
@@ -231,7 +239,7 @@ export class Connection implements SocketHandlers, Member {
       underLimit: () => {
         this.#overLimit = false;
       },
-      fail: (error) => this.#fail(error),
+      fail: (error) => this.fail(error),
       close: (code, reason) => this.end(code, reason),
     };
   }
@@ -259,14 +267,6 @@ export class Connection implements SocketHandlers, Member {
     if (this.#overLimit) return;
     this.#overLimit = true;
     this.#reply({ type: "error", message: "Rate limit exceeded. Please slow down." });
-  }
-
-  #fail(error: unknown): void {
-    const known = refusal(error);
-    if (!known) this.#options.log.error("a WebSocket failed", { error });
-    const { code, message } = known ?? { code: CLOSE.internal, message: "Internal server error" };
-    this.#sendText(JSON.stringify({ type: "error", message }));
-    this.end(code, message);
   }
 
   #isClosed(): boolean {

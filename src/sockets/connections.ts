@@ -14,6 +14,8 @@ export interface Member {
   readonly lastHeardAt: number;
   ping(): void;
   end(code: CloseCode, reason: string): void;
+  /** Ends it because of `error`, of which it is told first. */
+  fail(error: AppError): void;
   /** Ends it without a word: nobody is there to hear it. */
   terminate(): void;
 }
@@ -112,7 +114,7 @@ export class Connections {
     for (const [member, state] of [...this.#members]) {
       if (now - member.lastHeardAt >= SOCKET_LIMITS.silenceMs) {
         member.terminate();
-      } else if (now - state.pingedAt >= SOCKET_LIMITS.pingEveryMs) {
+      } else if (now - state.pingedAt >= SOCKET_LIMITS.pingAfterMs) {
         state.pingedAt = now;
         if (isSignedOut(member)) member.end(CLOSE.policy, "Session ended");
         else member.ping();
@@ -120,16 +122,19 @@ export class Connections {
     }
   }
 
-  /** A phone's dead sockets must not shut it out: the one that has been silent longest goes. */
+  /** A phone's dead sockets must not shut it out: of those that leave a ping unanswered the most silent goes. */
   #makeRoom(others: Set<Member>): void {
-    let silent: Member | undefined;
+    const tooMany = new AppError("rate_limited", "Too many connections");
+    const latest = this.#now() - SOCKET_LIMITS.displaceableAfterMs;
+    let dead: Member | undefined;
     for (const other of others) {
-      if (silent === undefined || other.lastHeardAt < silent.lastHeardAt) silent = other;
+      const { lastHeardAt } = other;
+      const pingedAt = this.#members.get(other)?.pingedAt ?? lastHeardAt;
+      if (lastHeardAt > latest || pingedAt <= lastHeardAt) continue;
+      if (dead === undefined || lastHeardAt < dead.lastHeardAt) dead = other;
     }
-    if (!silent || this.#now() - silent.lastHeardAt < SOCKET_LIMITS.displaceableAfterMs) {
-      throw new AppError("rate_limited", "Too many connections");
-    }
-    silent.end(CLOSE.policy, "Too many connections");
+    if (!dead) throw tooMany;
+    dead.fail(tooMany);
   }
 
   /** However many an outsider leaves silent, who brings a credential gets in. */

@@ -17,10 +17,11 @@ export const SOCKET_LIMITS = {
   anonymousPerNetwork: 32,
   anonymous: 2048,
 
-  pingEveryMs: 30_000,
+  /** Pinged at the first sweep after this: every 30 s at the latest, so that whoever is silent for longer is dead. */
+  pingAfterMs: 25_000,
   /** A connection from which nothing at all has come for this long is closed. */
   silenceMs: 90_000,
-  /** One that has been silent for this long makes room for a new one of the same user. */
+  /** One that has been silent for this long, to a ping too, makes room for a new one of the same user. */
   displaceableAfterMs: 30_000,
   sweepEveryMs: 5_000,
 

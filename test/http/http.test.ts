@@ -500,4 +500,4 @@ test("an upgrade carries the request's id and is logged as one", async () => {
   expect(server.lines[0]).toMatchObject({ status: 101, path: "/api/v1/ws/logs/1", request_id: "me" });
 });
 
-const nobody: SocketHandlers = { open() {}, message() {}, drain() {}, close() {}, pong() {} };
+const nobody: SocketHandlers = { open() {}, message() {}, drain() {}, close() {}, heartbeat() {} };

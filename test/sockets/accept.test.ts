@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { Channel, Peer } from "../../src/sockets/connection.ts";
-import { Connections } from "../../src/sockets/connections.ts";
+import { Connections, type Member } from "../../src/sockets/connections.ts";
 import { Tickets } from "../../src/sockets/tickets.ts";
 import { until } from "../until.ts";
 import { Client } from "./client.ts";
@@ -14,6 +14,21 @@ function echo(peer: Peer): Channel {
     binary: (frame) => peer.sendBinary(frame),
     drain: () => {},
     closed: () => {},
+  };
+}
+
+/** A connection as the list of all knows it. */
+function memberAt(ip: string, hasCredential = false) {
+  const nothing = () => {};
+  return {
+    ip,
+    hasCredential,
+    actor: null,
+    lastHeardAt: 0,
+    ping: nothing,
+    end: nothing,
+    fail: nothing,
+    terminate: nothing,
   };
 }
 
@@ -184,6 +199,23 @@ describe("a browser's Origin", () => {
 });
 
 describe("a connection", () => {
+  test("is heard of by its own pings too", async () => {
+    let member: Member | undefined;
+    const connections = new Connections({ perUser: 10 });
+    const enter = connections.enter.bind(connections);
+    connections.enter = (entering) => {
+      member = entering;
+      enter(entering);
+    };
+    await using server = serveEndpoint(echo, { connections });
+    const client = new Client(`${server.url}?token=token-ada`);
+    await client.next("welcome");
+    const before = Date.now();
+    await until(() => Date.now() > before);
+    client.socket.ping();
+    await until(() => member && member.lastHeardAt > before);
+  });
+
   test("answers a ping, complains about what it can't read, and stays", async () => {
     await using server = serveEndpoint(echo);
     const client = new Client(`${server.url}?token=token-ada`);
@@ -260,7 +292,7 @@ describe("ten connections of one user", () => {
     await new Client(`${server.url}?token=token-ada`).next("welcome");
   });
 
-  test("make room for another when one of them has been silent for 30 s", async () => {
+  test("make room for another when one of them has been silent for 30 s, to a ping too", async () => {
     let skew = 0;
     const connections = new Connections({ perUser: 2, now: () => Date.now() + skew });
     await using server = serveEndpoint(echo, { connections });
@@ -268,53 +300,85 @@ describe("ten connections of one user", () => {
     await silent.next("welcome");
     const other = new Client(`${server.url}?token=token-ada`);
     await other.next("welcome");
+    silent.socket.pause();
     skew = 29_000;
+    connections.sweep();
     expect((await new Client(`${server.url}?token=token-ada`).end()).code).toBe(1008);
     skew = 31_000;
     await new Client(`${server.url}?token=token-ada`).next("welcome");
+    silent.socket.resume();
     expect(await silent.end()).toEqual({ code: 1008, reason: "Too many connections" });
+    expect(silent.messages.at(-1)).toEqual({ type: "error", message: "Too many connections" });
+  });
+
+  test("make room by one that is dead, once it has been silent for 30 s, and never by one that answers", () => {
+    /** Who has to go when another comes after so many seconds. The answer to a ping takes one. */
+    function displaced(seconds: number, answers: boolean[]): number[] {
+      let now = 0;
+      const gone: number[] = [];
+      const connections = new Connections({ perUser: answers.length, now: () => now });
+      const members = answers.map((_, n) => {
+        const member = {
+          ...memberAt("192.0.2.1"),
+          isPinged: false,
+          ping: () => {
+            member.isPinged = true;
+          },
+          fail: () => void gone.push(n),
+        };
+        connections.enter(member);
+        connections.identify(member, "ada");
+        return member;
+      });
+      for (let second = 1; second <= seconds; second++) {
+        now = second * 1000;
+        for (const [n, member] of members.entries()) {
+          if (member.isPinged && answers[n]) member.lastHeardAt = now;
+          member.isPinged = false;
+        }
+        if (second % 5 === 0) connections.sweep();
+      }
+      const newcomer = () => connections.identify(memberAt("192.0.2.1"), "ada");
+      if (seconds < 30 || !answers.includes(false)) expect(newcomer).toThrow("Too many connections");
+      else newcomer();
+      return gone;
+    }
+    for (let seconds = 0; seconds < 90; seconds++) {
+      expect(displaced(seconds, [true, false])).toEqual(seconds < 30 ? [] : [1]);
+      expect(displaced(seconds, [true, true])).toEqual([]);
+    }
   });
 });
 
 describe("connections that say nothing", () => {
-  const silent = (ip: string, hasCredential = false) => ({
-    ip,
-    hasCredential,
-    actor: null,
-    lastHeardAt: 0,
-    ping: () => {},
-    end: () => {},
-    terminate: () => {},
-  });
-
   test.each<[string, (n: number) => string]>([
     ["an IPv4 address", () => "192.0.2.1"],
     ["an IPv6 site", (n) => `2001:db8:0:7::${n.toString(16)}`],
   ])("are at most 32 of %s; who says who it is gets in", (_what, address) => {
     const connections = new Connections({ perUser: 10 });
-    const all = Array.from({ length: 32 }, (_, n) => silent(address(n)));
+    const all = Array.from({ length: 32 }, (_, n) => memberAt(address(n)));
     for (const each of all) connections.enter(each);
-    expect(() => connections.enter(silent(address(99)))).toThrow(
+    expect(() => connections.enter(memberAt(address(99)))).toThrow(
       expect.objectContaining({ code: "rate_limited" }),
     );
-    connections.enter(silent(address(99), true));
-    connections.enter(silent("2001:db8:0:8::1"));
+    connections.enter(memberAt(address(99), true));
+    connections.enter(memberAt("2001:db8:0:8::1"));
     for (const each of all.slice(0, 2)) connections.leave(each);
-    const other = silent(address(99));
+    const other = memberAt(address(99));
     connections.enter(other);
     connections.identify(other, "ada");
-    connections.enter(silent(address(100)));
-    connections.enter(silent(address(101)));
-    expect(() => connections.enter(silent(address(102)))).toThrow("Too many connections");
+    connections.enter(memberAt(address(100)));
+    connections.enter(memberAt(address(101)));
+    expect(() => connections.enter(memberAt(address(102)))).toThrow("Too many connections");
   });
 
   test("are at most 2048 in all: then others that say nothing are to try again later", () => {
     const connections = new Connections({ perUser: 10 });
-    for (let n = 0; n < 2048; n++) connections.enter(silent(`10.0.${n >> 8}.${n & 255}`));
-    expect(() => connections.enter(silent("192.0.2.1"))).toThrow(
+    for (let n = 0; n < 2048; n++) connections.enter(memberAt(`10.0.${n >> 8}.${n & 255}`));
+    expect(() => connections.enter(memberAt("192.0.2.1"))).toThrow(
       expect.objectContaining({ code: "unavailable" }),
     );
-    connections.enter(silent("192.0.2.1", true));
+    connections.enter(memberAt("192.0.2.1", true));
   });
 
   test("shut nobody out who brings a token", async () => {
@@ -358,25 +422,19 @@ describe("keepalive", () => {
     expect(anonymous.closed).toBeNull();
   });
 
-  test("pings after 30 s and ends what has been silent for 90 s", () => {
+  test("pings every 30 s and ends what has been silent for 90 s", () => {
     let now = 0;
     const connections = new Connections({ perUser: 10, now: () => now });
     const seen: string[] = [];
     const member = (name: string) => ({
-      ip: "",
-      hasCredential: true,
-      actor: null,
-      lastHeardAt: 0,
-      ping: () => seen.push(`${name} pinged`),
-      end: () => {},
-      terminate: () => {
-        seen.push(`${name} ended`);
-      },
+      ...memberAt(""),
+      ping: () => void seen.push(`${name} pinged`),
+      terminate: () => void seen.push(`${name} ended`),
     });
     const [alive, dead] = [member("alive"), member("dead")];
     connections.enter(alive);
     connections.enter(dead);
-    for (const at of [29_999, 30_000, 35_000, 60_000]) {
+    for (const at of [24_999, 25_000, 30_000, 60_000]) {
       now = at;
       connections.sweep();
     }
