@@ -229,8 +229,8 @@ export class TerminalHub {
   async #find(environmentId: string, sessionId: string): Promise<Session | undefined> {
     const known = this.#rooms.get(environmentId)?.sessions.get(sessionId);
     if (known && !known.isLost) return known;
-    await this.#learn(environmentId);
-    // One whose shell has ended is not among those that are learned of.
+    // The others are learned of too, but nobody has to wait for them.
+    void this.#learn(environmentId).catch(() => undefined);
     return (await this.#takeUp(environmentId, sessionId)) ?? known;
   }
 
@@ -248,7 +248,9 @@ export class TerminalHub {
 
   async #takeUpAll(environmentId: string): Promise<void> {
     const ids = (await this.#options.held?.(environmentId)) ?? [];
-    await Promise.all(ids.map((id) => this.#takeUp(environmentId, id)));
+    const takenUp = await Promise.allSettled(ids.map((id) => this.#takeUp(environmentId, id)));
+    // What could not be is tried again by whoever asks next.
+    for (const result of takenUp) if (result.status === "rejected") throw result.reason;
   }
 
   #takeUp(environmentId: string, id: string): Promise<Session | undefined> {

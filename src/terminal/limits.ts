@@ -14,14 +14,14 @@ export const TERMINAL_LIMITS = {
   farewellMs: MINUTE,
   /** How long a killed shell may take to be gone before it is given up. */
   killMs: 5 * SECOND,
+  /** A shell that is taken up and gives none of its output for this long is left for a later attempt. */
+  replayStallMs: 10 * SECOND,
 
   scrollbackBytes: MIB,
   /** How much may be printed at once and then each minute while nobody is attached. */
   unseenBurstBytes: 16 * MIB,
   unseenBytesPerMinute: 60 * 4 * MIB,
-  /** How long what a taken-up terminal had printed may take to come … */
-  replayMs: 10 * SECOND,
-  /** … and how long its clients have to come back before it prints on. */
+  /** How long the clients of a terminal that is taken up have to come back before it prints on. */
   returnMs: 10 * SECOND,
   /** Input of all clients that has been taken and waits for the far side or for its client's limits. */
   waitingInputBytes: 16 * MIB,

@@ -1,6 +1,5 @@
 import { ByteRing } from "../lib/ring.ts";
 import { TokenBucket } from "../lib/token-bucket.ts";
-import { endsWithin } from "../lib/within.ts";
 import {
   type HeldTerminal,
   type Pty,
@@ -13,9 +12,6 @@ import { Attachment, type AttachmentOptions, type Source } from "./attachment.ts
 import { type InputResult, TerminalInput, unusedStream } from "./input.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 import { Screen } from "./screen.ts";
-
-/** 128 and SIGKILL: what a shell's caller gets to see of it. */
-const KILLED_EXIT_CODE = 137;
 
 export interface SessionOptions {
   id: string;
@@ -30,6 +26,9 @@ export interface SessionOptions {
   /** The way to the shell was lost. */
   onLost(): void;
 }
+
+/** As shells have it for SIGKILL. */
+const KILLED_EXIT_CODE = 128 + 9;
 
 /**
  * One terminal in an environment: a PTY, the last 1 MiB of what it printed, and whoever looks at it.
@@ -61,7 +60,7 @@ export class Session implements Source {
     capacity: TERMINAL_LIMITS.unseenBurstBytes,
     perMinute: TERMINAL_LIMITS.unseenBytesPerMinute,
   });
-  #replaying: { until: number; done: () => void } | null = null;
+  #replaying: { until: number; done: () => void; stallTimer: Timer } | null = null;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -101,22 +100,30 @@ export class Session implements Source {
    * when someone is attached, or has had the time to come back: a flood would push out of the scrollback what
    * its clients are about to ask for.
    *
-   * @throws RuntimeUnreachable when what it had printed does not come
+   * @throws RuntimeUnreachable when what it had printed does not come: the shell is let go of
    */
   async resume(held: HeldTerminal): Promise<void> {
     this.#input.restore(held.input);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#replaying = { until: held.endOffset, done: resolve };
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const stallTimer = setTimeout(() => {
+      this.#replaying = null;
+      this.release();
+      reject(new RuntimeUnreachable("What the terminal has printed does not come"));
+    }, TERMINAL_LIMITS.replayStallMs);
+    this.#replaying = { until: held.endOffset, done: resolve, stallTimer };
     this.#begin(held.begin(this.#callbacks()));
     this.#checkReplay();
-    if (await endsWithin(TERMINAL_LIMITS.replayMs, promise)) return;
-    this.release();
-    throw new RuntimeUnreachable("The terminal can't be taken up now: its output does not come");
+    await promise;
   }
 
   #checkReplay(): void {
     const replaying = this.#replaying;
-    if (!replaying || (this.ring.end < replaying.until && this.exit === null)) return;
+    if (!replaying) return;
+    if (this.ring.end < replaying.until && this.exit === null) {
+      replaying.stallTimer.refresh();
+      return;
+    }
+    clearTimeout(replaying.stallTimer);
     this.#replaying = null;
     if (this.exit === null) {
       this.#isPaused = true;
@@ -249,10 +256,11 @@ export class Session implements Source {
       this.kill();
       return;
     }
-    this.#pty.release();
     this.#clearTimers();
+    this.#pty.release();
     // Its viewers' connections end too, and are not told of an end of the shell.
     this.exit = { code: null };
+    this.#checkReplay();
   }
 
   #print(bytes: Uint8Array): void {
@@ -284,9 +292,10 @@ export class Session implements Source {
   #finish(code: number | null): void {
     if (this.exit !== null) return;
     this.#clearTimers();
-    this.exit = { code };
+    // One that was to end is not lost, however its end comes.
+    this.exit = { code: code ?? (this.#killTimer === undefined ? null : KILLED_EXIT_CODE) };
     this.detachedAt ??= this.#options.now();
-    if (code === null) this.#options.onLost();
+    if (this.isLost) this.#options.onLost();
     this.#checkReplay();
     for (const attachment of [...this.#attachments]) attachment.pump();
   }

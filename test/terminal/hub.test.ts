@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, jest, test } from "bun:test";
 import { type Pty, RuntimeRejected, type TerminalOptions } from "../../src/runtime/runtime.ts";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
 import { TERMINAL_LIMITS } from "../../src/terminal/limits.ts";
@@ -314,6 +314,24 @@ describe("sessions of an environment", () => {
     expect(two.viewer.exitCode).toBe(129);
     expect(ptys.map((pty) => pty.isKilled)).toEqual([true, true, false]);
     expect(hub.size).toBe(1);
+  });
+
+  test.each<[string, (pty: ScriptedPty) => void]>([
+    ["does not end in time", () => jest.advanceTimersByTime(5000)],
+    ["is lost while it ends", (pty) => pty.options.onExit(null)],
+  ])("end for good, also when the shell %s: its viewers need no other", async (_what, happen) => {
+    jest.useFakeTimers();
+    try {
+      const { hub, attach, pty } = setUp();
+      const { session, viewer } = await attach();
+      pty().kill = () => {};
+      await hub.end("env", session.id);
+      expect(viewer.exitCode).toBeUndefined();
+      happen(pty());
+      expect(viewer.exitCode).toBe(137);
+    } finally {
+      jest.useRealTimers();
+    }
   });
 
   test("are at most 16: the one detached longest makes room, else the new one is refused", async () => {

@@ -6,7 +6,7 @@ import { until } from "../until.ts";
 import { LeftShell, ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
 
-const { unseenBurstBytes, replayMs, returnMs, killMs } = TERMINAL_LIMITS;
+const { unseenBurstBytes, returnMs } = TERMINAL_LIMITS;
 
 function newSession(held?: LeftShell): Session {
   return new Session({
@@ -104,25 +104,5 @@ describe("with a clock of the test's own", () => {
       expect(isPaused(shell.pty)).toBeFalse();
       jest.useRealTimers();
     }
-  });
-
-  test("a shell whose earlier output does not come is let go of", async () => {
-    const shell = new LeftShell("one two".length);
-    jest.useFakeTimers();
-    const resumed = newSession(shell).resume(shell);
-    shell.pty?.print("one");
-    jest.advanceTimersByTime(replayMs);
-    expect(resumed).rejects.toThrow("its output does not come");
-    await resumed.catch(() => {});
-    expect(shell.isReleased).toBeTrue();
-  });
-
-  test("a shell that does not end when it is told counts as killed, not as lost", async () => {
-    const { session, pty } = await started();
-    pty.kill = () => {};
-    jest.useFakeTimers();
-    session.kill();
-    jest.advanceTimersByTime(killMs);
-    expect(session.exit).toEqual({ code: 137 });
   });
 });

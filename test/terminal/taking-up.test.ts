@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, jest, test } from "bun:test";
 import { RuntimeRejected, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
 import { until } from "../until.ts";
@@ -6,6 +6,7 @@ import { LEFT_SIZE, LeftShell, ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
 
 const MINUTE = 60_000;
+
 /** A hub whose one environment has `shells`; each is there once `found` resolves. */
 function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise.resolve()) {
   const asked: string[] = [];
@@ -13,6 +14,9 @@ function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise
   const activity: string[] = [];
   const clock = { now: 1_000_000 };
   const cluster = { isReachable: true };
+  const reach = () => {
+    if (!cluster.isReachable) throw new RuntimeUnreachable("no answer");
+  };
   const hub = new TerminalHub({
     async open(_environmentId, options) {
       const pty = new ScriptedPty(options);
@@ -20,11 +24,12 @@ function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise
       return pty;
     },
     async held() {
-      if (!cluster.isReachable) throw new RuntimeUnreachable("no answer");
+      reach();
       return Object.keys(shells);
     },
     running: () => ["env"],
     async takeUp(_environmentId, id) {
+      reach();
       asked.push(id);
       await found;
       return shells[id] ?? null;
@@ -56,6 +61,10 @@ function setUp(shells: Record<string, LeftShell>, found: Promise<void> = Promise
   }
   return { hub, asked, started, activity, clock, cluster, attach, replay };
 }
+
+afterEach(() => {
+  jest.useRealTimers();
+});
 
 describe("a shell that an earlier server has left", () => {
   test("goes on for its client with the next byte of output, and of input", async () => {
@@ -179,5 +188,32 @@ describe("a shell that is being taken up", () => {
     await expect(attaching).rejects.toThrow(RuntimeRejected);
     expect({ released: shell.isReleased, killed: shell.pty?.isKilled }).toEqual({ released, killed });
     expect(hub.size).toBe(0);
+  });
+
+  test("whose output stops coming is let go of after a while, holds up no other, and can be asked for again", async () => {
+    jest.useFakeTimers();
+    const stuck = new LeftShell(5);
+    const { hub, attach } = setUp({ stuck, left: new LeftShell() });
+    let failure: unknown;
+    const attaching = attach("stuck").catch((error: unknown) => {
+      failure = error;
+    });
+    expect((await attach("left")).resumed).toBe(true);
+    const listing = hub.list("env");
+    jest.advanceTimersByTime(9_999);
+    stuck.pty?.print("hell");
+    jest.advanceTimersByTime(9_999);
+    expect(stuck.isReleased).toBe(false);
+    jest.advanceTimersByTime(1);
+    await attaching;
+    expect(failure).toBeInstanceOf(RuntimeUnreachable);
+    expect(stuck.isReleased).toBe(true);
+    expect((await listing).map(({ id }) => id)).toEqual(["left"]);
+
+    jest.useRealTimers();
+    stuck.pty = undefined;
+    const again = attach("stuck");
+    (await until(() => stuck.pty)).print("hello");
+    expect((await again).resumed).toBe(true);
   });
 });
