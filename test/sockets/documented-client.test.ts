@@ -83,3 +83,56 @@ test("the documented client's input arrives once and in order, however often it 
   expect(proxy.cuts).toBeGreaterThan(1);
   client.close();
 }, 30_000);
+
+test.each([
+  { back: "the shell that has taken it all", session_id: "a", input_offset: 11, again: "" },
+  { back: "the shell that has taken a part", session_id: "a", input_offset: 8, again: "st;" },
+  { back: "the shell that has forgotten it", session_id: "a", input_offset: 0, again: "" },
+  { back: "another shell", session_id: "b", input_offset: 0, again: "" },
+])(
+  "the documented client types into $back what is missing there",
+  async ({ session_id, input_offset, again }) => {
+    const { connect } = await documentedClient();
+    const welcomes = [
+      { type: "welcome", session_id: "a", offset: 0, input_offset: 0 },
+      { type: "welcome", session_id, offset: 0, input_offset },
+    ];
+    let typed = "";
+    let shown = "";
+    using server = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: (request, bun) =>
+        bun.upgrade(request, { headers: { "Sec-WebSocket-Protocol": "devpocket.v1.binary" } })
+          ? undefined
+          : new Response(null, { status: 426 }),
+      websocket: {
+        open(socket) {
+          socket.sendText(JSON.stringify(welcomes.shift()));
+          socket.sendBinary(Buffer.from("$ "));
+        },
+        message(socket, frame) {
+          if (typeof frame === "string") return;
+          typed += frame;
+          if (typed !== "early;") return;
+          socket.sendText(JSON.stringify({ type: "input_ack", seq: 0, offset: 6 }));
+          socket.sendBinary(Buffer.from("taken"));
+          socket.close(1001);
+        },
+      },
+    });
+    const client = connect(`ws://127.0.0.1:${server.port}`, "token", {
+      write(output) {
+        shown += Buffer.from(output);
+        if (shown.endsWith("taken")) client.type("lost;");
+      },
+    });
+    await until(() => shown === "$ ");
+    client.type("early;");
+    await until(() => shown === "$ taken$ ");
+    client.type("new;");
+    await until(() => typed.endsWith("new;"));
+    expect(typed).toBe(`early;${again}new;`);
+    client.close();
+  },
+);
