@@ -60,6 +60,8 @@ export class Session implements Source {
     capacity: TERMINAL_LIMITS.unseenBurstBytes,
     perMinute: TERMINAL_LIMITS.unseenBytesPerMinute,
   });
+  /** Printed unseen and not taken from there yet. */
+  #unseenBytes = 0;
   #replaying: { until: number; done: () => void; stallTimer: Timer } | null = null;
 
   constructor(options: SessionOptions) {
@@ -220,9 +222,12 @@ export class Session implements Source {
 
   /** The scrollback keeps the last of what nobody sees: more than so much of it burns the processor for nothing. */
   #restUnseen(bytes: number): void {
-    if (this.#attachments.size > 0 || this.#replaying || this.#killTimer || this.#restTimer) return;
-    const count = Math.min(bytes, TERMINAL_LIMITS.unseenBurstBytes);
-    if (!this.#unseen.take(count)) this.#rest(this.#unseen.waitMs(count));
+    if (this.#attachments.size > 0 || this.#replaying || this.#killTimer) return;
+    this.#unseenBytes = Math.min(this.#unseenBytes + bytes, TERMINAL_LIMITS.unseenBurstBytes);
+    // What is on its way while it rests counts too.
+    if (this.#restTimer) return;
+    if (this.#unseen.take(this.#unseenBytes)) this.#unseenBytes = 0;
+    else this.#rest(this.#unseen.waitMs(this.#unseenBytes));
   }
 
   #rest(ms: number): void {
@@ -276,8 +281,8 @@ export class Session implements Source {
       this.ring.push(part);
       for (const attachment of this.#attachments) attachment.pump();
     }
-    this.#checkReplay();
     this.#restUnseen(bytes.length);
+    this.#checkReplay();
   }
 
   /** Output was lost on the way here: who has not seen all that came before it is told of one gap. */

@@ -90,6 +90,24 @@ describe("with a clock of the test's own", () => {
     jest.useRealTimers();
   });
 
+  test("a flood that nobody sees is read at 4 MiB/s after a burst of 16 MiB", async () => {
+    jest.useFakeTimers();
+    const { pty } = await started();
+    const piece = new Uint8Array(64 * 1024);
+    let printed = 0;
+    for (let ms = 0; ms < 10_000; ms += 10) {
+      for (let isOver = pty.isPaused; !isOver; printed += piece.length) {
+        // Of what is on its way when it is held up one piece comes after that.
+        isOver = pty.isPaused;
+        pty.print(piece);
+      }
+      jest.advanceTimersByTime(10);
+    }
+    const mib = printed / 1024 / 1024;
+    expect(mib).toBeGreaterThan(55);
+    expect(mib).toBeLessThan(57);
+  });
+
   test("a shell that is taken up prints on when someone is attached, or has had the time to come back", async () => {
     for (const comesBack of [true, false]) {
       const shell = new LeftShell("one two".length);

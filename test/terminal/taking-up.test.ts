@@ -107,6 +107,19 @@ describe("a shell that an earlier server has left", () => {
     expect(started).toEqual([]);
   });
 
+  test("is asked for all that it had printed at once, though nobody looks", async () => {
+    const part = new Uint8Array(64 * 1024);
+    const shell = new LeftShell(512 * part.length);
+    const { hub } = setUp({ left: shell });
+    const listing = hub.list("env");
+    const pty = await until(() => shell.pty);
+    let pauses = 0;
+    pty.pause = () => void pauses++;
+    for (let n = 0; n < 512; n++) pty.print(part);
+    expect((await listing).length).toBe(1);
+    expect(pauses).toBe(0);
+  });
+
   test("ends when nobody has come for ten minutes, but with a running job; its old output is no use of it", async () => {
     const [idle, busy] = [new LeftShell(3), new LeftShell()];
     const { hub, activity, clock, replay } = setUp({ idle, busy });
