@@ -63,8 +63,7 @@ const MATRIX: Record<string, Cells> = {
   "POST /api/v1/auth/reset-password": open(422),
   // Access tokens are looked at where there is no link's. The administrator is verified already.
   "POST /api/v1/auth/verify-email": [422, 401, 401, 401, 401, 200, 200, 400],
-  // That has just sent the message again.
-  "POST /api/v1/auth/resend-verification": signedIn(429, 429, 400),
+  "POST /api/v1/auth/resend-verification": signedIn(200, 200, 400),
   "GET /api/v1/auth/me": ofOneself(200),
   "GET /api/v1/users/me": ofOneself(200),
   "PUT /api/v1/users/me": ofOneself(200),
