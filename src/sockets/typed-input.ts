@@ -6,6 +6,7 @@ import { HeldInput } from "./held-input.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 
 const { messageBytes } = TERMINAL_LIMITS;
+const { acknowledgeAfterMs, acknowledgeBytes } = SOCKET_LIMITS;
 
 /** What one client types: kept while its terminal is opened, admitted once, held under the message limit. */
 export class TypedInput {
@@ -102,7 +103,9 @@ export class TypedInput {
   /** Says how far input has been taken, for clients that may have to send it again. */
   #acknowledgeSoon(): void {
     if (!this.#awaitsAcks) return;
-    this.#ackTimer ??= setTimeout(() => this.#acknowledge(), SOCKET_LIMITS.acknowledgeEveryMs);
+    const untold = (this.#attachment?.input.taken.bytes ?? 0) - this.#told.offset;
+    if (untold >= acknowledgeBytes) this.#acknowledge();
+    else this.#ackTimer ??= setTimeout(() => this.#acknowledge(), acknowledgeAfterMs);
   }
 
   #acknowledge(): void {
