@@ -34,8 +34,8 @@ export const SOCKET_LIMITS = {
   inputGroupBytes: 64 * KIB,
   /** Resizes closer together than this are one: the last wins. */
   resizeEveryMs: 50,
-  /** Input is acknowledged so late, for each message of it is one more that crosses an echo … */
+  /** Input is acknowledged this late, so that who types gets few messages besides the echo … */
   acknowledgeAfterMs: 100,
-  /** … or once so much of it is not. */
+  /** … or at once, when so much of it is not. */
   acknowledgeBytes: 64 * KIB,
 } as const;

@@ -139,6 +139,17 @@ describe("the binary protocol", () => {
     expect(welcome.offset).toBe(0);
   });
 
+  test("acknowledges a large paste in its course, not only in the end", async () => {
+    await using server = serveTerminals({ command: ["sh", "-c", "stty raw -echo; exec cat > /dev/null"] });
+    const client = new Client(server.url(), BINARY);
+    await client.next("welcome");
+    const [pieces, pieceBytes] = [10, 64 * 1024];
+    for (let n = 0; n < pieces; n++) client.socket.send(new Uint8Array(pieceBytes).fill(0x61));
+    for (let n = 0; n < pieces; n++) {
+      expect(await client.next("input_ack", n)).toMatchObject({ offset: (n + 1) * pieceBytes });
+    }
+  });
+
   test("sends no more than 256 KiB unacknowledged, and all of it to one that acknowledges", async () => {
     const bytes = 3_000_000;
     await using server = serveTerminals({

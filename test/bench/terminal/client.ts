@@ -18,7 +18,7 @@ export type Job =
   | { work: "many"; links: Link[]; bytes: number; everyMs: number; forMs: number };
 
 /** What is typed before anything is timed: the client's own code is compiled by then. */
-const WARM_UP_KEYS = 2000;
+const WARM_UP_KEYS = 1000;
 const READY = "\x01";
 const LINE = "the quick brown fox jumps over the lazy dog, 0123456789 times ..";
 

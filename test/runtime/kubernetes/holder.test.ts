@@ -95,7 +95,9 @@ test("loses no byte and gives none twice over random cuts", async () => {
     stream.push(bytes);
   };
   const command = "stty -onlcr; n=0; while :; do echo $n; n=$((n+1)); done";
-  let session = HeldSession.open(folder, id, command, take);
+  // Long enough for a new connection, however busy the machine is: without it what runs on may push out what was lost.
+  const patience = "90";
+  let session = HeldSession.open(folder, id, command, take, patience);
   for (let cut = 0; cut < 30; cut++) {
     const window = 8 * KIB + Math.floor(random() ** 3 * 300 * KIB);
     const stopAt = offset + Math.floor(random() * 200 * KIB);
@@ -107,7 +109,7 @@ test("loses no byte and gives none twice over random cuts", async () => {
       await until(() => offset > seen, { intervalMs: 1 });
     }
     await session.cut();
-    session = HeldSession.attach(folder, id, offset, take);
+    session = HeldSession.attach(folder, id, offset, take, patience);
     expect((await session.head())[1]).toBe(offset);
   }
   const seen = stream.next;
