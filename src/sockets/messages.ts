@@ -29,7 +29,7 @@ export const TerminalClientMessage = z
     z.object({ type: z.literal("resize"), metadata: z.object({ cols: cols(), rows: rows() }) }),
     z.object({
       type: z.literal("ack"),
-      offset: offset("How far output has been taken; binary clients, of which 256 KiB may be on the way"),
+      offset: offset("How far output has been taken; binary clients, of which 512 KiB may be on the way"),
     }),
     ping,
     auth,

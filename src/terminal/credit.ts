@@ -11,7 +11,7 @@ const {
 } = TERMINAL_LIMITS;
 
 /**
- * How much may be on the way to a client that acknowledges what it has shown: at most 256 KiB, and for a
+ * How much may be on the way to a client that acknowledges what it has shown: at most 512 KiB, and for a
  * slow one as little as keeps it busy. What is on the way when someone presses Ctrl-C still has to be read;
  * kernel buffers alone would be seconds of it.
  *

@@ -43,7 +43,7 @@ export const TERMINAL_LIMITS = {
   minBacklogBytes: 32 * KIB,
 
   /** What may be on the way to an acknowledging client … */
-  windowBytes: 256 * KIB,
+  windowBytes: 512 * KIB,
   /** … at first, and at least. */
   initialWindowBytes: 64 * KIB,
   minWindowBytes: 32 * KIB,

@@ -56,7 +56,7 @@ describe("on the way to a client", () => {
     expect(bytesPerMs).toBeGreaterThan(950);
   });
 
-  test("there is never more than 256 KiB, and a fast one gets nearly that", () => {
+  test("there is never more than 512 KiB, and a fast one gets nearly that", () => {
     let now = 0;
     const credit = new Credit(0, () => now);
     let sent = 0;
@@ -71,13 +71,13 @@ describe("on the way to a client", () => {
       now += 1;
       credit.acknowledge(sent);
     }
-    expect(most).toBe(256 * KIB);
+    expect(most).toBe(512 * KIB);
   });
 
   test("far away and fast there is a whole window", () => {
     const { bytesPerMs } = flood({ bytesPerMs: 10_000, delayMs: 200 });
-    // 256 KiB every 200 ms is what the limit allows.
-    expect(bytesPerMs).toBeGreaterThan((0.8 * 256 * KIB) / 200);
+    // 512 KiB every 200 ms is what the limit allows.
+    expect(bytesPerMs).toBeGreaterThan((0.8 * 512 * KIB) / 200);
   });
 
   test.each([16, 64, 128])("that acknowledges every %i KiB output never stands still", (kib) => {

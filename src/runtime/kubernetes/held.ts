@@ -326,7 +326,7 @@ class Held implements Pty, HeldTerminal {
     if (this.#killingSince !== null) link.send("k");
     if (!this.#callbacks && this.#killingSince === null) return;
     this.#window.grant();
-    link.send("c", String(this.#window.limit));
+    this.#sendCredit();
   }
 
   #ping(): void {
@@ -348,7 +348,11 @@ class Held implements Pty, HeldTerminal {
   }
 
   #grant(): void {
-    if (this.#link && this.#window.grant()) this.#link.send("c", String(this.#window.limit));
+    if (this.#link && this.#window.grant()) this.#sendCredit();
+  }
+
+  #sendCredit(): void {
+    this.#link?.send("c", `${this.#window.limit} ${this.#window.aheadBytes}`);
   }
 
   #hear(type: string, text: string): void {

@@ -10,9 +10,10 @@
 # What goes through them, and through the socket FOLDER/ID, are frames: a letter, the length of what follows (32
 # bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line "CLIENT BYTES SEQ
 # PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
-# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE"; c(redit) "OFFSET": it may send output before
-# this one; w(rite): a place, a newline, and input with which the client has typed BYTES in all, and SEQ messages and
-# PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and after the end: it has been heard of.
+# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE"; c(redit) "OFFSET AHEAD": it may send output
+# before this one, and have so many bytes more ready; w(rite): a place, a newline, and input with which the client has
+# typed BYTES in all, and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and
+# after the end: it has been heard of.
 #
 # Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
 use strict;
@@ -200,7 +201,11 @@ sub hold {
       my $places = join '', map { "$_ @{$taken{$_}}\n" } @order;
       $conn->{out} .= frame('h', "$from $conn->{at} $end $cols $rows $since\n$places");
     },
-    c => sub { my ($conn, $offset) = @_; $conn->{credit} = $offset },
+    c => sub {
+      my ($conn, $text) = @_;
+      ($conn->{credit}, my $ahead) = split / /, $text;
+      $conn->{ahead} = $ahead if defined $ahead && $ahead <= $AHEAD;
+    },
     w => sub {
       my ($conn, $text) = @_;
       my $head = index $text, "\n";
@@ -243,7 +248,7 @@ sub hold {
   # Someone who is attached and does not read on holds the terminal up, and so does one who may come back.
   my $is_held_up = sub {
     my $end = $from + length $kept;
-    return $end - $viewer->{at} > $FRAME if $viewer;
+    return $end - $viewer->{at} > ($viewer->{ahead} // $FRAME) if $viewer;
     return $lost && time < $lost->{until} && $end - $lost->{at} > $AHEAD;
   };
   # A full terminal gives 4 KB a read; several of them make a frame.

@@ -3,8 +3,11 @@ const KIB = 1024;
 const MOST_BYTES = 512 * KIB;
 const FIRST_BYTES = 128 * KIB;
 const LEAST_BYTES = 32 * KIB;
+const LEAST_AHEAD_BYTES = 64 * KIB;
 /** So many windows without a pause, and it is made larger. */
 const GROW_AFTER = 8;
+/** The far side is told of each such part of a window: told of larger ones only, it stands still in between. */
+const GRANTED_PARTS = 8;
 
 /**
  * How much output may be on its way to us. What is on the way is seen before the effect of a Ctrl-C: when
@@ -29,6 +32,11 @@ export class Window {
     return Math.max(this.#limit, this.#received);
   }
 
+  /** How much more than it may send the far side may have ready, so that it need not make it first. */
+  get aheadBytes(): number {
+    return Math.max(LEAST_AHEAD_BYTES, this.#bytes / 2);
+  }
+
   /** @param ceiling offset that is not passed before `resume` */
   begin(offset: number, ceiling = Number.POSITIVE_INFINITY): void {
     this.#received = offset;
@@ -47,7 +55,7 @@ export class Window {
   /** Whether the far side is to be told of a new limit. */
   grant(): boolean {
     const limit = Math.min(this.#received + this.#bytes, this.#ceiling);
-    const isWorthTelling = limit - this.#limit >= this.#bytes / 2 || limit === this.#ceiling;
+    const isWorthTelling = limit - this.#limit >= this.#bytes / GRANTED_PARTS || limit === this.#ceiling;
     if (this.#isPaused || limit <= this.#limit || !isWorthTelling) return false;
     this.#limit = limit;
     return true;

@@ -1,4 +1,5 @@
-import { mkdtempSync } from "node:fs";
+import { afterAll } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
@@ -9,9 +10,11 @@ export const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/hol
 /** For how many seconds a flood is held up once the connection is lost. */
 const PATIENCE = "0";
 
-/** Where holders of this test are, as in a container. */
+/** Where holders of this test file are, as in a container; removed when its tests have ended. */
 export function holderFolder(): string {
-  return join(mkdtempSync(join(tmpdir(), "devpocket-held-")), "terminals");
+  const folder = mkdtempSync(join(tmpdir(), "devpocket-held-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  return join(folder, "terminals");
 }
 
 /** A connection to a holder, run by this machine's perl as an exec would in a container. */
