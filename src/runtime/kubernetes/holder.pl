@@ -10,7 +10,7 @@
 # What goes through them, and through the socket FOLDER/ID, are frames: a letter, the length of what follows (32
 # bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line "CLIENT BYTES SEQ
 # PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
-# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE"; c(redit) "OFFSET AHEAD": it may send output
+# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE RELAY"; c(redit) "OFFSET AHEAD": it may send output
 # before this one, and have so many bytes more ready; w(rite): a place, a newline, and input with which the client has
 # typed BYTES in all, and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and
 # after the end: it has been heard of.
@@ -73,7 +73,12 @@ sub relay {
   my ($id, $patience, $offset) = @_;
   my $fh = dial("$folder/$id") // dial("$folder/$id.over");
   if (!$fh) { syswrite STDOUT, frame('g', ''); exit 0 }
-  my @ways = ([\*STDIN, $fh, frame('A', "$offset $patience")], [$fh, \*STDOUT, '']);
+  syswrite $fh, frame('A', "$offset $patience $$");
+  # Where the holder can open our pipes, it needs us no more: while we are there, so is the connection.
+  sysread($fh, my $answer, 1) or exit 0;
+  if ($answer eq 'd') { 1 while sysread($fh, my $nothing, 1); exit 0 }
+  # One that is older than this script does not answer, and begins with a frame.
+  my @ways = ([\*STDIN, $fh, ''], [$fh, \*STDOUT, $answer eq 'r' ? '' : $answer]);
   blocking($_, 0) for \*STDIN, \*STDOUT, $fh;
   while (1) {
     my ($r, $w) = ('', '');
@@ -156,7 +161,7 @@ sub hold {
     my ($conn) = @_;
     return if $conn->{gone}++;
     delete $conns{fileno $conn->{fh}};
-    close $conn->{fh};
+    close $_ for grep { defined } @$conn{qw(from to fh)};
     return if !$viewer || $viewer != $conn;
     ($viewer, $asked) = (undef, time);
     $lost = { at => $conn->{at}, until => time + $conn->{patience} } if defined $conn->{credit};
@@ -164,7 +169,7 @@ sub hold {
   my $flush = sub {
     my ($conn) = @_;
     return if $conn->{gone} || !length $conn->{out};
-    my $n = syswrite($conn->{fh}, $conn->{out});
+    my $n = syswrite($conn->{to} // $conn->{fh}, $conn->{out});
     return $drop->($conn) if !defined $n && $! != EAGAIN && $! != EINTR;
     substr($conn->{out}, 0, $n, '') if $n;
   };
@@ -194,7 +199,8 @@ sub hold {
       my ($conn, $text) = @_;
       $drop->($viewer) if $viewer && $viewer != $conn;
       $viewer = $conn;
-      ($conn->{at}, $conn->{patience}) = split / /, $text;
+      ($conn->{at}, $conn->{patience}, my $relay) = split / /, $text;
+      take_over($conn, $relay) if defined $relay;
       my $end = $from + length $kept;
       $conn->{at} = $from if $conn->{at} < $from;
       $conn->{at} = $end if $conn->{at} > $end;
@@ -232,7 +238,7 @@ sub hold {
   my $hear = sub {
     my ($conn) = @_;
     return if $conn->{gone};
-    my $n = sysread($conn->{fh}, $conn->{in}, $FRAME, length $conn->{in});
+    my $n = sysread($conn->{from} // $conn->{fh}, $conn->{in}, $FRAME, length $conn->{in});
     return if !defined $n && ($! == EAGAIN || $! == EINTR);
     return $drop->($conn) if !$n;
     $conn->{heard} = time;
@@ -276,7 +282,10 @@ sub hold {
     vec($r, fileno $pty, 1) = 1 if !$silent && !$held_up;
     vec($w, fileno $pty, 1) = 1 if length $typed;
     my @conns = values %conns;
-    for (@conns) { vec($r, fileno $_->{fh}, 1) = 1; vec($w, fileno $_->{fh}, 1) = 1 if length $_->{out} }
+    for (@conns) {
+      vec($r, fileno $_, 1) = 1 for grep { defined } @$_{qw(fh from)};
+      vec($w, fileno($_->{to} // $_->{fh}), 1) = 1 if length $_->{out};
+    }
     my $ready = select($r, $w, undef, $wait);
     my $now = time;
     if ($ready > 0) {
@@ -284,7 +293,12 @@ sub hold {
         blocking($fh, 0);
         $conns{fileno $fh} = { fh => $fh, in => '', out => '', heard => $now };
       }
-      for (@conns) { $hear->($_) if !$_->{gone} && vec($r, fileno $_->{fh}, 1) }
+      for my $conn (@conns) {
+        next if $conn->{gone};
+        # Its relay has nothing to say any more but that it has ended.
+        if ($conn->{from} && vec($r, fileno $conn->{fh}, 1)) { $drop->($conn) }
+        elsif (vec($r, fileno($conn->{from} // $conn->{fh}), 1)) { $hear->($conn) }
+      }
       if (length $typed && vec($w, fileno $pty, 1)) {
         my $n = syswrite($pty, $typed, $FRAME);
         if ($n) { substr($typed, 0, $n, '') }
@@ -324,6 +338,16 @@ sub hold {
     }
   }
   unlink "$folder/$id", "$folder/$id.over";
+}
+
+# Uses the pipes of a relay without it: every byte is copied once less and wakes one process less. They are opened anew,
+# so that its own stay as they are. Sockets can't be opened so, nor what is another user's: then it relays.
+sub take_over {
+  my ($conn, $relay) = @_;
+  my $pipes = "/proc/$relay/fd";
+  my $is_direct = sysopen(my $from, "$pipes/0", O_RDONLY | O_NONBLOCK) && sysopen(my $to, "$pipes/1", O_WRONLY | O_NONBLOCK);
+  @$conn{qw(from to)} = ($from, $to) if $is_direct;
+  syswrite $conn->{fh}, $is_direct ? 'd' : 'r';
 }
 
 # Process, session and foreground process group of every process.

@@ -3,6 +3,7 @@ import type { Connection } from "../../../src/runtime/kubernetes/connection.ts";
 import type { ExecTarget } from "../../../src/runtime/kubernetes/exec.ts";
 import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "../../../src/runtime/kubernetes/manifests.ts";
 import { HOLDER, holderFolder } from "./held-session.ts";
+import { cutPipes, spawnBetweenPipes } from "./pipes.ts";
 
 const [STDIN, STDOUT, STATUS] = [0, 1, 3];
 const MOST_UNSENT_BYTES = 2 ** 20;
@@ -53,7 +54,7 @@ export class ExecServer {
         close: (socket) => {
           this.#open.delete(socket);
           socket.data.drained?.();
-          socket.data.process?.kill("SIGKILL");
+          if (socket.data.process) cutPipes(socket.data.process);
         },
       },
     });
@@ -86,12 +87,7 @@ export class ExecServer {
 
   async #run(socket: ServerWebSocket<Exec>): Promise<void> {
     this.#open.add(socket);
-    const process = Bun.spawn(socket.data.command, {
-      env: { PATH: this.path },
-      stdin: "pipe",
-      stdout: "pipe",
-      stderr: "ignore",
-    });
+    const process = spawnBetweenPipes(socket.data.command, { PATH: this.path });
     socket.data.process = process;
     for await (const bytes of process.stdout) {
       socket.sendBinary(Buffer.concat([Uint8Array.of(STDOUT), bytes]));

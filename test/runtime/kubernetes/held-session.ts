@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
 import { until } from "../../until.ts";
+import { cutPipes, spawnBetweenPipes } from "./pipes.ts";
 
 export const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/holder.pl");
 
@@ -19,7 +20,9 @@ export function holderFolder(): string {
 
 /** A connection to a holder, run by this machine's perl as an exec would in a container. */
 export class HeldSession {
-  readonly #process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  /** Sockets can't be opened anew by the holder: then a relay stays between them. */
+  static through: "pipes" | "sockets" = "pipes";
+  readonly #process: Bun.Subprocess<"pipe", "pipe", "ignore">;
   readonly frames: { type: string; text: string }[] = [];
   readonly reading: Promise<void>;
   receivedBytes = 0;
@@ -27,7 +30,11 @@ export class HeldSession {
 
   constructor(args: string[], onOutput: (bytes: Uint8Array) => void = () => {}) {
     this.onOutput = onOutput;
-    this.#process = Bun.spawn(["perl", HOLDER, ...args], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    const command = ["perl", HOLDER, ...args];
+    this.#process =
+      HeldSession.through === "pipes"
+        ? spawnBetweenPipes(command)
+        : Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "ignore", detached: true });
     this.reading = this.#read();
   }
 
@@ -80,10 +87,15 @@ export class HeldSession {
     return numbersOf((await this.frame("h")).split("\n")[0] ?? "");
   }
 
+  /** Stops what the exec has started, as if it got no time. */
+  stopRelay(): void {
+    this.#process.kill("SIGSTOP");
+  }
+
   /** As a connection that is lost: nothing is said, what is on the way is gone. */
   async cut(): Promise<void> {
     this.onOutput = () => {};
-    this.#process.kill("SIGKILL");
+    cutPipes(this.#process);
     await this.#process.exited;
   }
 
