@@ -89,10 +89,16 @@ export function isOver(pod: Pod): boolean {
 /** Deleted, and nothing of it runs any more: the record stays for some seconds while kubelet tidies up. */
 export function hasEnded(pod: Pod): boolean {
   const containers = pod.status?.containerStatuses ?? [];
-  return (
-    isOver(pod) ||
-    (isEnding(pod) && containers.length > 0 && containers.every(({ state }) => state?.terminated))
-  );
+  return isOver(pod) || (isEnding(pod) && containers.length > 0 && containers.every(isContainerOver));
+}
+
+/**
+ * Where the container of a deleted pod is removed before kubelet has read how it ended, older ones (1.20) say
+ * "waiting" of it for ever, and keep the pod for another minute.
+ */
+function isContainerOver({ state, lastState }: ContainerStatus): boolean {
+  if (state?.terminated) return true;
+  return state?.waiting !== undefined && lastState?.terminated?.reason === "ContainerStatusUnknown";
 }
 
 function generationOf(annotations: Record<string, string> | undefined): number {

@@ -9,6 +9,7 @@ const REF = { environmentId: "e1", userId: "u1" };
 const DELETED = "2026-01-01T00:00:00Z";
 const RUNNING = { running: { startedAt: DELETED } };
 const TERMINATED = { terminated: { exitCode: 0 } };
+const WAITING = { waiting: { reason: "ContainerCreating" } };
 
 function pod(uid: string, deletionTimestamp: string | undefined, ...states: object[]): Pod {
   return {
@@ -20,6 +21,13 @@ function pod(uid: string, deletionTimestamp: string | undefined, ...states: obje
   };
 }
 
+/** What Kubernetes 1.20 says of a container that was removed before it was asked how it ended. */
+function lost(uid: string): Pod {
+  const terminated = { exitCode: 137, reason: "ContainerStatusUnknown" };
+  const status = { name: "c", ready: false, restartCount: 0, state: WAITING, lastState: { terminated } };
+  return { ...pod(uid, DELETED), status: { containerStatuses: [status] } };
+}
+
 const stop = new AbortController();
 afterAll(() => stop.abort());
 
@@ -29,6 +37,7 @@ test("only a deleted pod of which nothing runs is taken off the books, once, and
     pod("crashed", undefined, TERMINATED),
     pod("ending", DELETED, TERMINATED, RUNNING),
     pod("never-started", DELETED),
+    pod("starting", DELETED, WAITING),
     pod("ended", DELETED, TERMINATED, TERMINATED),
   ];
   const deletions: unknown[] = [];
@@ -44,11 +53,12 @@ test("only a deleted pod of which nothing runs is taken off the books, once, and
   hints.tell(REF);
   hints.tell(REF);
   await until(() => deletions.length > 0);
-  pods = [pod("later", DELETED, TERMINATED)];
+  pods = [pod("later", DELETED, TERMINATED), lost("lost")];
   hints.tell(REF);
-  await until(() => deletions.length > 1);
+  await until(() => deletions.length > 2);
   expect(deletions).toEqual([
     ["/api/v1/namespaces/n/pods/ended", { graceSeconds: 0, uid: "ended" }],
     ["/api/v1/namespaces/n/pods/later", { graceSeconds: 0, uid: "later" }],
+    ["/api/v1/namespaces/n/pods/lost", { graceSeconds: 0, uid: "lost" }],
   ]);
 });
