@@ -22,6 +22,12 @@ export interface Guard {
   /** Sets `actor`; 401 for nobody, 403 for someone who is not an administrator. */
   requireAdmin: MiddlewareHandler<HttpEnv>;
   /**
+   * For a route that has waited long for something: whether who asks still is an administrator.
+   *
+   * @throws AppError unauthenticated, forbidden
+   */
+  confirmAdmin(c: Context<HttpEnv>): Promise<void>;
+  /**
    * The same where only the body says whether somebody must be known.
    *
    * @throws AppError unauthenticated
@@ -54,6 +60,11 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
     return actor;
   }
 
+  async function checkAdmin(c: Context<HttpEnv>): Promise<void> {
+    const { role } = await requireActorOf(c);
+    if (role !== "admin") throw new AppError("forbidden", "Administrator role required");
+  }
+
   return {
     authenticate,
     identify(c) {
@@ -70,9 +81,12 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
       await next();
     },
     async requireAdmin(c, next) {
-      const { role } = await requireActorOf(c);
-      if (role !== "admin") throw new AppError("forbidden", "Administrator role required");
+      await checkAdmin(c);
       await next();
+    },
+    async confirmAdmin(c) {
+      c.set("actorIsStale", true);
+      await checkAdmin(c);
     },
     actorOf: requireActorOf,
   };

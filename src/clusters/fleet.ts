@@ -23,7 +23,7 @@ export interface FleetOptions {
   config: Pick<Config, "localRuntime" | "clusterKubeconfigFile">;
   /** The first encrypts, all decrypt. */
   encryptionKeys: readonly Buffer[];
-  guard: Pick<Guard, "requireAdmin">;
+  guard: Pick<Guard, "requireAdmin" | "confirmAdmin">;
   /** Undefined: the embedded runtime is switched off, or not ready yet. */
   localRuntime(): Runtime | undefined;
   /** Told of every runtime when it comes to be. */

@@ -1,9 +1,11 @@
 import { createRoute, z } from "@hono/zod-openapi";
+import type { Context } from "hono";
 import type { Guard } from "../auth/guard.ts";
 import type { Db } from "../db/open.ts";
 import { clusters } from "../db/schema.ts";
 import { notFound } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
+import type { HttpEnv } from "../http/context.ts";
 import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
 import type { CapacityBook } from "./capacity.ts";
@@ -162,7 +164,7 @@ const healthRoute = createRoute({
 export interface ClusterRoutesDeps {
   db: Db;
   now: () => number;
-  guard: Pick<Guard, "requireAdmin">;
+  guard: Pick<Guard, "requireAdmin" | "confirmAdmin">;
   vault: Vault;
   runtimes: Pick<ClusterRuntimes, "renew">;
   capacity: CapacityBook;
@@ -186,11 +188,13 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
     return cluster;
   }
 
-  async function reduceAndVet(given: string): Promise<ClusterAccess> {
+  async function reduceAndVet(c: Context<HttpEnv>, given: string): Promise<ClusterAccess> {
     // The client library is large: a server without clusters never loads it.
     const { reduceKubeconfig } = await import("./kubeconfig.ts");
     const kubeconfig = reduceKubeconfig(given);
-    return { kubeconfig, uid: await deps.vet(kubeconfig) };
+    const uid = await deps.vet(kubeconfig);
+    await deps.guard.confirmAdmin(c);
+    return { kubeconfig, uid };
   }
 
   /** After the kubeconfig of a cluster has come or changed: its runtime, then its figures. */
@@ -204,7 +208,7 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
   router.openapi({ ...creationRoute, middleware }, async (c) => {
     const { kubeconfig, ...values } = c.req.valid("json");
     checkName(db, values.name);
-    const access = await reduceAndVet(kubeconfig);
+    const access = await reduceAndVet(c, kubeconfig);
     const { id } = createCluster({ db, vault, actor: auditActor(c), now: now() }, { ...values, access });
     return c.json(body(await firstLook(id)), 201);
   });
@@ -232,7 +236,8 @@ export function createClusterRoutes(deps: ClusterRoutesDeps) {
     const { id, kubeconfig: has } = found(c.req.valid("param").cluster_id);
     const { kubeconfig, ...change } = c.req.valid("json");
     // The local cluster's refusal is updateCluster's: there is nothing to vet.
-    const access = kubeconfig && (has === null ? { kubeconfig, uid: null } : await reduceAndVet(kubeconfig));
+    const access =
+      kubeconfig && (has === null ? { kubeconfig, uid: null } : await reduceAndVet(c, kubeconfig));
     const changed = { ...change, ...(access && { access }) };
     const row = updateCluster({ db, vault, actor: auditActor(c), now: now() }, id, changed);
     return c.json(body(access ? await firstLook(id) : row), 200);

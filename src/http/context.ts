@@ -31,7 +31,7 @@ export interface HttpEnv {
     origin: Origin;
     /** Set by auth/guard.ts on routes that need it; unset elsewhere. */
     actor: Actor;
-    /** The body has come since `actor` was found, at the client's pace: guards look again. */
+    /** Something long has passed since `actor` was found, a body at the client's pace for one: guards look again. */
     actorIsStale: boolean;
   };
 }

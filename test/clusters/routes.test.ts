@@ -232,6 +232,18 @@ describe("creating", () => {
     },
   );
 
+  test("whoever is no administrator any more when vetting has ended keeps nothing", async () => {
+    const setRole = (role: "admin" | "user") =>
+      accounts.db.update(users).set({ role }).where(eq(users.username, "root")).run();
+    vetting = async () => {
+      setRole("user");
+      return "uid-1";
+    };
+    expect((await create("demoted")).status).toBe(403);
+    setRole("admin");
+    expect((await call("GET", "/demoted")).status).toBe(404);
+  });
+
   test("what vetting refuses is not kept", async () => {
     vetting = async () => {
       throw new AppError("invalid", "DevPocket may not create namespaces there");

@@ -62,6 +62,9 @@ const guard: Guard = {
   requireAdmin: async () => {
     throw new AppError("forbidden", "not here");
   },
+  confirmAdmin: async () => {
+    throw new AppError("forbidden", "not here");
+  },
 };
 
 interface TerminalServerOptions extends Partial<SocketOptions> {
