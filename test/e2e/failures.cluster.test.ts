@@ -47,7 +47,8 @@ const FAILURES: Failure[] = [
     seen: [{ status: "provisioning", message: /^image nosuch:1 cannot be pulled: \S/ }],
     reason: /^image nosuch:1 cannot be pulled: \S/,
     event: /^Failed: Failed to pull image "nosuch:1"/,
-    withinMs: 30_000,
+    // All of these are made at once, and kubelet may take half a minute to mount the first volumes.
+    withinMs: 60_000,
   },
   {
     title: "a container that ends again and again",
