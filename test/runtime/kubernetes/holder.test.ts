@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
 import { CountedStream, randomNumbers } from "../../sockets/cuts.ts";
@@ -35,7 +35,6 @@ async function endOf(id: string): Promise<number> {
 }
 
 test("uses the pipes of an exec itself, which then need nobody between them", async () => {
-  HeldSession.through = "pipes";
   const { session, shows } = open("read line; echo got $line");
   await session.head();
   session.stopRelay();
@@ -72,29 +71,172 @@ test("relays to a holder that is older than its script", async () => {
   older.stop(true);
 });
 
+test("gives the size from the first line on, and the new one after a resize", async () => {
+  const { session, shows } = open("trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done");
+  session.letGo();
+  await shows("30 90");
+  session.send("r", "111 44");
+  await shows("44 111");
+});
+
+test.each([
+  ["exit 0", 0],
+  ["exit 7", 7],
+  ["kill -TERM $$", 143],
+  ["kill -KILL $$", 137],
+])("tells the exit of `%s`: %d", async (command, code) => {
+  const { session, shown } = open(`echo last words; ${command}`);
+  session.letGo();
+  expect(Number(await session.frame("x"))).toBe(code);
+  expect(shown.text).toBe("last words\r\n");
+});
+
+test("goes once its end has been heard of", async () => {
+  const { id, session } = open("exit 3");
+  expect(await session.letGo().frame("x")).toBe("3");
+  session.send("k");
+  await session.reading;
+  expect(await HeldSession.attach(folder, id, 0).frame("g")).toBe("");
+});
+
+test("says of a session that never was that it is gone", async () => {
+  const session = HeldSession.attach(folder, "nosuch", 0);
+  expect(await session.frame("g")).toBe("");
+});
+
+test("drops what does not fit while nobody is attached, and counts it", async () => {
+  const { id, session } = open("stty -onlcr; head -c 5000000 /dev/zero; sleep 1000");
+  await session.head();
+  await session.cut();
+  await until(async () => (await endOf(id)) === 5_000_000, { timeoutMs: 20_000, intervalMs: 100 });
+  const look = HeldSession.attach(folder, id, 0);
+  const [start = 0, from] = await look.head();
+  expect(from).toBe(start);
+  expect(5_000_000 - start).toBeWithin(KEPT, KEPT + SLACK + 64 * KIB);
+  const session2 = HeldSession.attach(folder, id, 0).letGo();
+  await until(() => session2.receivedBytes === 5_000_000 - start);
+  await session2.cut();
+});
+
+test("gives whoever attaches to a flood that runs on the bytes that its head has promised", async () => {
+  // Of a length that no read's is a multiple of.
+  const line = "0123456789ab\n";
+  const { id, session } = open(`stty -onlcr; exec yes ${line.trim()}`);
+  await session.head();
+  await session.cut();
+  for (let time = 0; time < 40; time++) {
+    const parts: Buffer[] = [];
+    const late = HeldSession.attach(folder, id, 0, (bytes) => parts.push(Buffer.from(bytes)));
+    const [, from = 0] = await late.head();
+    late.send("c", String(from + 100_000));
+    await until(() => late.receivedBytes === 100_000, { intervalMs: 1 });
+    const phase = from % line.length;
+    expect(Buffer.concat(parts).toString()).toBe(line.repeat(8000).slice(phase, phase + 100_000));
+    await late.cut();
+  }
+});
+
+test("holds a flood up while a lost connection may come back, and then lets it run", async () => {
+  const id = newSession();
+  const command = "stty -onlcr; head -c 8000000 /dev/zero; sleep 1000";
+  const lost = HeldSession.open(folder, id, command, undefined, "1000");
+  lost.send("c", "300000");
+  await until(() => lost.receivedBytes === 300_000);
+  await lost.cut();
+  const ends: number[] = [];
+  while (ends.length < 2 || ends.at(-1) !== ends.at(-2)) ends.push(await endOf(id));
+  expect(ends.at(-1)).toBeLessThan(1_000_000);
+  // Not all of what was sent has come.
+  const next = HeldSession.attach(folder, id, 10_000, undefined, "1");
+  expect((await next.head())[1]).toBe(10_000);
+  next.send("c", "300000");
+  await until(() => next.receivedBytes === 290_000);
+  await next.cut();
+  await until(async () => (await endOf(id)) === 8_000_000);
+});
+
+test("takes input while output is held up, so that Ctrl-C gets through a flood", async () => {
+  const { session } = open("trap 'exit 5' INT; while :; do echo flood; done");
+  session.send("c", "1000");
+  await until(() => session.receivedBytes === 1000);
+  session.type("\x03", 1);
+  await session.frame("i");
+  session.letGo();
+  expect(await session.frame("x")).toBe("5");
+});
+
+test("tells of taken input in one piece with its echo", async () => {
+  const { id, session } = open("exec sleep 1000");
+  await session.head();
+  const pieces: string[] = [];
+  const socket = await Bun.connect({
+    unix: `${folder}/${id}`,
+    socket: {
+      data(_socket, bytes) {
+        let types = "";
+        const reader = new FrameReader({
+          onOutput: () => (types += "o"),
+          onFrame: (type) => (types += type),
+        });
+        reader.push(bytes);
+        pieces.push(types);
+      },
+    },
+  });
+  socket.write(frameOf("A", "0 0"));
+  socket.write(frameOf("c", "1000000"));
+  await until(() => pieces.length > 0);
+  for (let key = 1; key <= 50; key++) {
+    socket.write(frameOf("w", `one ${key} 0 0\n`, Buffer.from("k")));
+    await until(() => pieces.length > key, { intervalMs: 1 });
+  }
+  expect(pieces).toEqual(["h", ...Array.from({ length: 50 }, () => "io")]);
+  socket.terminate();
+});
+
+test("says no more input to be taken than the terminal takes, and loses none of it", async () => {
+  const { session, shows } = open("stty raw -echo; echo ready; sleep 0.5; head -c 2000000 | wc -c");
+  session.letGo();
+  await shows("ready");
+  const piece = "x".repeat(50_000);
+  for (let sent = piece.length; sent <= 2_000_000; sent += piece.length) session.type(piece, sent);
+  await shows("2000000");
+  expect(await session.frame("x")).toBe("0");
+});
+
+test("tells what runs besides the shell, and ends all of it", async () => {
+  const { session, shows } = open("sleep 1000 & echo started; sleep 1001; true");
+  session.letGo();
+  await shows("started");
+  const jobs = await until(async () => {
+    session.frames.length = 0;
+    session.send("j");
+    const text = await session.frame("j");
+    return numbersOf(text)[0] === 2 && text;
+  });
+  // A shell without job control leaves its own process group in front.
+  expect(jobs).toBe("2 ");
+  session.send("k");
+  expect(Number(await session.frame("x"))).toBeGreaterThan(128);
+});
+
+test("is listed while its command runs; a socket that nobody listens on is cleared away", async () => {
+  const { id, session } = open("exec sleep 1000");
+  await session.head();
+  expect(await heldSessions(folder)).toEqual([id]);
+  const dead = Bun.listen({ unix: `${folder}/dead`, socket: { data() {} } });
+  dead.stop(true);
+  await Bun.write(`${folder}/dead`, "");
+  expect(await heldSessions(folder)).toEqual([id]);
+  expect(await Bun.file(`${folder}/dead`).exists()).toBe(false);
+});
+
 describe.each(["pipes", "sockets"] as const)("through %s", (through) => {
   beforeAll(() => {
     HeldSession.through = through;
   });
-
-  test("gives the size from the first line on, and the new one after a resize", async () => {
-    const { session, shows } = open("trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done");
-    session.letGo();
-    await shows("30 90");
-    session.send("r", "111 44");
-    await shows("44 111");
-  });
-
-  test.each([
-    ["exit 0", 0],
-    ["exit 7", 7],
-    ["kill -TERM $$", 143],
-    ["kill -KILL $$", 137],
-  ])("tells the exit of `%s`: %d", async (command, code) => {
-    const { session, shown } = open(`echo last words; ${command}`);
-    session.letGo();
-    expect(Number(await session.frame("x"))).toBe(code);
-    expect(shown.text).toBe("last words\r\n");
+  afterAll(() => {
+    HeldSession.through = "pipes";
   });
 
   test("keeps output and exit of a command that ended while nobody was attached", async () => {
@@ -114,19 +256,6 @@ describe.each(["pipes", "sockets"] as const)("through %s", (through) => {
       expect(text).toBe("\r\nsecond\r\n");
       await next.cut();
     }
-  });
-
-  test("goes once its end has been heard of", async () => {
-    const { id, session } = open("exit 3");
-    expect(await session.letGo().frame("x")).toBe("3");
-    session.send("k");
-    await session.reading;
-    expect(await HeldSession.attach(folder, id, 0).frame("g")).toBe("");
-  });
-
-  test("says of a session that never was that it is gone", async () => {
-    const session = HeldSession.attach(folder, "nosuch", 0);
-    expect(await session.frame("g")).toBe("");
   });
 
   test("loses no byte and gives none twice over random cuts", async () => {
@@ -216,132 +345,5 @@ describe.each(["pipes", "sockets"] as const)("through %s", (through) => {
     // Whoever attaches displaces the one before.
     await session.reading;
     await second.cut();
-  });
-
-  test("drops what does not fit while nobody is attached, and counts it", async () => {
-    const { id, session } = open("stty -onlcr; head -c 5000000 /dev/zero; sleep 1000");
-    await session.head();
-    await session.cut();
-    await until(async () => (await endOf(id)) === 5_000_000, { timeoutMs: 20_000, intervalMs: 100 });
-    const look = HeldSession.attach(folder, id, 0);
-    const [start = 0, from] = await look.head();
-    expect(from).toBe(start);
-    expect(5_000_000 - start).toBeWithin(KEPT, KEPT + SLACK + 64 * KIB);
-    const session2 = HeldSession.attach(folder, id, 0).letGo();
-    await until(() => session2.receivedBytes === 5_000_000 - start);
-    await session2.cut();
-  });
-
-  test("gives whoever attaches to a flood that runs on the bytes that its head has promised", async () => {
-    // Of a length that no read's is a multiple of.
-    const line = "0123456789ab\n";
-    const { id, session } = open(`stty -onlcr; exec yes ${line.trim()}`);
-    await session.head();
-    await session.cut();
-    for (let time = 0; time < 40; time++) {
-      const parts: Buffer[] = [];
-      const late = HeldSession.attach(folder, id, 0, (bytes) => parts.push(Buffer.from(bytes)));
-      const [, from = 0] = await late.head();
-      late.send("c", String(from + 100_000));
-      await until(() => late.receivedBytes === 100_000, { intervalMs: 1 });
-      const phase = from % line.length;
-      expect(Buffer.concat(parts).toString()).toBe(line.repeat(8000).slice(phase, phase + 100_000));
-      await late.cut();
-    }
-  });
-
-  test("holds a flood up while a lost connection may come back, and then lets it run", async () => {
-    const id = newSession();
-    const command = "stty -onlcr; head -c 8000000 /dev/zero; sleep 1000";
-    const lost = HeldSession.open(folder, id, command, undefined, "1000");
-    lost.send("c", "300000");
-    await until(() => lost.receivedBytes === 300_000);
-    await lost.cut();
-    const ends: number[] = [];
-    while (ends.length < 2 || ends.at(-1) !== ends.at(-2)) ends.push(await endOf(id));
-    expect(ends.at(-1)).toBeLessThan(1_000_000);
-    // Not all of what was sent has come.
-    const next = HeldSession.attach(folder, id, 10_000, undefined, "1");
-    expect((await next.head())[1]).toBe(10_000);
-    next.send("c", "300000");
-    await until(() => next.receivedBytes === 290_000);
-    await next.cut();
-    await until(async () => (await endOf(id)) === 8_000_000);
-  });
-
-  test("takes input while output is held up, so that Ctrl-C gets through a flood", async () => {
-    const { session } = open("trap 'exit 5' INT; while :; do echo flood; done");
-    session.send("c", "1000");
-    await until(() => session.receivedBytes === 1000);
-    session.type("\x03", 1);
-    await session.frame("i");
-    session.letGo();
-    expect(await session.frame("x")).toBe("5");
-  });
-
-  test("tells of taken input in one piece with its echo", async () => {
-    const { id, session } = open("exec sleep 1000");
-    await session.head();
-    const pieces: string[] = [];
-    const socket = await Bun.connect({
-      unix: `${folder}/${id}`,
-      socket: {
-        data(_socket, bytes) {
-          let types = "";
-          const reader = new FrameReader({
-            onOutput: () => (types += "o"),
-            onFrame: (type) => (types += type),
-          });
-          reader.push(bytes);
-          pieces.push(types);
-        },
-      },
-    });
-    socket.write(frameOf("A", "0 0"));
-    socket.write(frameOf("c", "1000000"));
-    await until(() => pieces.length > 0);
-    for (let key = 1; key <= 50; key++) {
-      socket.write(frameOf("w", `one ${key} 0 0\n`, Buffer.from("k")));
-      await until(() => pieces.length > key, { intervalMs: 1 });
-    }
-    expect(pieces).toEqual(["h", ...Array.from({ length: 50 }, () => "io")]);
-    socket.terminate();
-  });
-
-  test("says no more input to be taken than the terminal takes, and loses none of it", async () => {
-    const { session, shows } = open("stty raw -echo; echo ready; sleep 0.5; head -c 2000000 | wc -c");
-    session.letGo();
-    await shows("ready");
-    const piece = "x".repeat(50_000);
-    for (let sent = piece.length; sent <= 2_000_000; sent += piece.length) session.type(piece, sent);
-    await shows("2000000");
-    expect(await session.frame("x")).toBe("0");
-  });
-
-  test("tells what runs besides the shell, and ends all of it", async () => {
-    const { session, shows } = open("sleep 1000 & echo started; sleep 1001; true");
-    session.letGo();
-    await shows("started");
-    const jobs = await until(async () => {
-      session.frames.length = 0;
-      session.send("j");
-      const text = await session.frame("j");
-      return numbersOf(text)[0] === 2 && text;
-    });
-    // A shell without job control leaves its own process group in front.
-    expect(jobs).toBe("2 ");
-    session.send("k");
-    expect(Number(await session.frame("x"))).toBeGreaterThan(128);
-  });
-
-  test("is listed while its command runs; a socket that nobody listens on is cleared away", async () => {
-    const { id, session } = open("exec sleep 1000");
-    await session.head();
-    expect(await heldSessions(folder)).toEqual([id]);
-    const dead = Bun.listen({ unix: `${folder}/dead`, socket: { data() {} } });
-    dead.stop(true);
-    await Bun.write(`${folder}/dead`, "");
-    expect(await heldSessions(folder)).toEqual([id]);
-    expect(await Bun.file(`${folder}/dead`).exists()).toBe(false);
   });
 });
