@@ -139,8 +139,8 @@ export async function listHeld(connection: Connection, target: ExecTarget): Prom
  * is a plain exec and ends with its connection.
  *
  * What it costs, measured on two cores that the cluster is on too: through the whole server some 60 MB/s where the
- * raw exec socket gives 70 (ratios of 0.84–1.0 over 47 rounds, in the middle 0.88), the echo of a key in 0.66 ms
- * instead of 0.55 ms (medians), about 3–4 MB of the container's memory for each of its two processes.
+ * raw exec socket gives 70 (the ratio's medians in ten runs: 0.84–1.0, half of them below 0.9), the echo of a key in
+ * 0.66 ms instead of 0.55 ms (medians), about 3–4 MB of the container's memory for each of its two processes.
  *
  * A holder ends with its shell, with its container, or when nobody has asked for it for a day and nothing
  * but its shell runs in it.
