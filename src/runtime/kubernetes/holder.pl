@@ -25,7 +25,7 @@ use Socket;
 
 my $KEPT = 1536 << 10;       # of the output; the server lets less than the last third of it be on the way
 my $SLACK = 256 << 10;
-my $AHEAD = 256 << 10;       # how far a terminal may run on after what a lost connection was sent
+my $AHEAD = 256 << 10;       # how far a terminal may run on after what a connection was sent, lost ones too
 my $FRAME = 64 << 10;
 my $LARGEST = 2 << 20;       # of what is taken for a frame
 my $TYPED = 256 << 10;       # input that the terminal has not taken: with more, no more is said to be taken
@@ -210,7 +210,7 @@ sub hold {
     c => sub {
       my ($conn, $text) = @_;
       ($conn->{credit}, my $ahead) = split / /, $text;
-      $conn->{ahead} = $ahead if defined $ahead && $ahead <= $AHEAD;
+      $conn->{ahead} = $ahead < $AHEAD ? $ahead : $AHEAD if defined $ahead;
     },
     w => sub {
       my ($conn, $text) = @_;

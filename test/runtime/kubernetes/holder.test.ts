@@ -136,6 +136,15 @@ test("gives whoever attaches to a flood that runs on the bytes that its head has
   }
 });
 
+test("has as much output ready beyond the credit as it is asked to", async () => {
+  const id = newSession();
+  const taken = `${folder}/../taken-${id}`;
+  const { session } = open(`stty -onlcr; head -c 300000 /dev/zero; touch ${taken}; sleep 1000`, id);
+  session.send("c", "100000 250000");
+  await until(() => Bun.file(taken).exists());
+  await until(() => session.receivedBytes === 100_000);
+});
+
 test("holds a flood up while a lost connection may come back, and then lets it run", async () => {
   const id = newSession();
   const command = "stty -onlcr; head -c 8000000 /dev/zero; sleep 1000";
