@@ -3,7 +3,6 @@ import { newId } from "../../lib/ids.ts";
 import {
   type HeldTerminal,
   type InputPlace,
-  PTY_INPUT_HIGH_WATER_BYTES,
   type Pty,
   RuntimeUnreachable,
   type TerminalJobs,
@@ -16,6 +15,7 @@ import { type ExecTarget, runCommand } from "./exec.ts";
 import { frameOf } from "./frames.ts";
 import { type Dialled, dial, formatPlace, type HeldHead, type Link, parsePlace } from "./link.ts";
 import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "./manifests.ts";
+import { UnconfirmedInput } from "./unconfirmed.ts";
 import { Window } from "./window.ts";
 
 const RECONNECT = { baseMs: 100, maxMs: 5_000 };
@@ -50,12 +50,6 @@ function attachCommand(sessionId: string, offset: number): string[] {
 }
 
 type Callbacks = Omit<TerminalOptions, "size" | "sessionId">;
-
-interface Unconfirmed {
-  place: InputPlace;
-  length: number;
-  frame: Uint8Array;
-}
 
 /** Where in a cluster a session is. */
 export interface HeldPlace {
@@ -155,12 +149,7 @@ class Held implements Pty, HeldTerminal {
   #attempt = 0;
   #callbacks: Callbacks | null = null;
   #size: TerminalSize | null = null;
-  /** Input that the holder has not said to have taken. */
-  readonly #unconfirmed: Unconfirmed[] = [];
-  /** Bytes of each client that were taken, as far as `#unconfirmed` needs it. */
-  readonly #confirmed = new Map<string, number>();
-  #unconfirmedBytes = 0;
-  #isRefusing = false;
+  readonly #unconfirmed = new UnconfirmedInput();
   readonly #ownInput: InputPlace = { client: newId(), bytes: 0, seq: 0, part: 0 };
   #jobsAsked: ((jobs: TerminalJobs | null) => void)[] = [];
   #killingSince: number | null = null;
@@ -217,11 +206,8 @@ class Held implements Pty, HeldTerminal {
     this.#ownInput.bytes += place ? 0 : bytes.length;
     const at = place ?? { ...this.#ownInput };
     const frame = frameOf("w", `${formatPlace(at)}\n`, bytes);
-    this.#unconfirmed.push({ place: at, length: bytes.length, frame });
-    this.#unconfirmedBytes += bytes.length;
     this.#link?.sendFrame(frame);
-    this.#isRefusing ||= this.#unconfirmedBytes > PTY_INPUT_HIGH_WATER_BYTES;
-    return !this.#isRefusing;
+    return this.#unconfirmed.add({ place: at, length: bytes.length, frame });
   }
 
   resize(size: TerminalSize): void {
@@ -322,7 +308,7 @@ class Held implements Pty, HeldTerminal {
       this.#callbacks?.onGap?.(lostBytes);
     }
     if (this.#size) link.send("r", `${this.#size.cols} ${this.#size.rows}`);
-    for (const { frame } of this.#unconfirmed) link.sendFrame(frame);
+    for (const frame of this.#unconfirmed.frames()) link.sendFrame(frame);
     if (this.#killingSince !== null) link.send("k");
     if (!this.#callbacks && this.#killingSince === null) return;
     this.#window.grant();
@@ -366,17 +352,9 @@ class Held implements Pty, HeldTerminal {
   }
 
   #taken(place: InputPlace): void {
-    this.#confirmed.set(place.client, place.bytes);
-    const isTaken = ({ place: { client, bytes } }: Unconfirmed) =>
-      bytes <= (this.#confirmed.get(client) ?? 0);
-    const rest = this.#unconfirmed.findIndex((entry) => !isTaken(entry));
-    const taken = this.#unconfirmed.splice(0, rest < 0 ? this.#unconfirmed.length : rest);
-    for (const { length } of taken) this.#unconfirmedBytes -= length;
-    if (this.#unconfirmed.length === 0) this.#confirmed.clear();
+    const mayGoOn = this.#unconfirmed.confirm(place);
     this.#callbacks?.onTaken?.(place);
-    if (!this.#isRefusing || this.#unconfirmedBytes > PTY_INPUT_HIGH_WATER_BYTES / 2) return;
-    this.#isRefusing = false;
-    this.#callbacks?.onDrain();
+    if (mayGoOn) this.#callbacks?.onDrain();
   }
 
   #finish(code: number | null): void {
