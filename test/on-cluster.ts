@@ -18,6 +18,12 @@ export async function fault(what: string): Promise<void> {
   }
 }
 
+/** The process of the cluster's API server, where it runs on this machine: with it one can be in its network. */
+export function apiServerPid(): number | null {
+  const found = Bun.spawnSync(["pgrep", "--exact", "kube-apiserver"]).stdout.toString().trim();
+  return found === "" ? null : Number(found.split("\n")[0]);
+}
+
 /**
  * A suite that needs a real cluster, the one that KUBECONFIG names. Without it the suite's body is not run
  * at all (`describe.if` would), and one skipped test stands for it.
