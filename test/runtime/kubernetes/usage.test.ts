@@ -12,34 +12,61 @@ const NET = `Inter-|   Receive                                                | 
     lo:     900      10    0    0    0     0          0         0      900      10    0    0    0     0       0          0
   eth0:    1000      10    0    0    0     0          0         0     2000      11    0    0    0     0       0          0
 `;
-const DF = `Filesystem     1024-blocks    Used Available Capacity Mounted on
-/dev/vda1         41152736 2000000  37000000       6% /workspace
-`;
-
 describe("what a container tells of itself", () => {
-  test("with cgroup version 2", () => {
-    const text = `@cpu 100.00 80.00
-usage_usec 2500000
-user_usec 2000000
+  test("with cgroup version 2: what Linux 6.1 gave a busy loop with 0.3 CPUs, 40 MiB in a tmpfs and 20 MiB cached", () => {
+    const text = `@cpu 6.81
+usage_usec 1228474
+user_usec 965807
+system_usec 262667
+nr_periods 41
+nr_throttled 40
+throttled_usec 2769812
+nr_bursts 0
+burst_usec 0
 @memory
-5000
+63700992
 @memory-stat
-anon 3000
-inactive_file 1200
+anon 212992
+file 62918656
+kernel 458752
+shmem 41943040
+file_mapped 0
+file_dirty 0
+file_writeback 0
+anon_thp 0
+file_thp 0
+inactive_anon 42094592
+active_anon 12288
+inactive_file 20971520
+active_file 4096
+slab_reclaimable 185168
+slab_unreclaimable 68792
+slab 253960
+workingset_refault_anon 0
+workingset_refault_file 0
 @net
 ${NET}@df
-${DF}@cpu 101.00 80.00
-usage_usec 2750000
+Filesystem           1024-blocks    Used Available Capacity Mounted on
+/dev/vda                 56037     20494     30957  40% /workspace
+@cpu 8.20
+usage_usec 1630164
+user_usec 1331569
+system_usec 298594
+nr_periods 55
+nr_throttled 54
+throttled_usec 3744153
+nr_bursts 0
+burst_usec 0
 `;
     expect(parseUsage(text)).toEqual({
       cpu: [
-        { atSeconds: 100, usedSeconds: 2.5 },
-        { atSeconds: 101, usedSeconds: 2.75 },
+        { atSeconds: 6.81, usedSeconds: 1.228474 },
+        { atSeconds: 8.2, usedSeconds: 1.630164 },
       ],
-      memoryBytes: 3800,
+      memoryBytes: 63700992 - 20971520,
       networkRxBytes: 1000,
       networkTxBytes: 2000,
-      filesystem: { totalBytes: 41152736 * 1024, usedBytes: 2000000 * 1024 },
+      filesystem: { totalBytes: 56037 * 1024, usedBytes: 20494 * 1024 },
     });
   });
 
