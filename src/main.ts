@@ -62,7 +62,7 @@ const COMMANDS: Record<string, Command> = {
     arguments: ["[ENVIRONMENT]"],
     options: ["url", "user", "template"],
     run: async ([name = "my-first"], { url, user, template }) =>
-      (await import("./connect.ts")).connect({
+      (await import("./connect/connect.ts")).connect({
         url: (url ?? DEFAULT_URL).replace(/\/+$/, ""),
         user,
         name,

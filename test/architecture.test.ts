@@ -18,7 +18,7 @@ const ORDER = [
   ["clusters"],
   ["environments"],
   ["users"],
-  ["sockets"],
+  ["sockets", "connect"],
   ["app"],
   ["main"],
 ];

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { TestServer } from "./harness.ts";
-import { cuttingProxy } from "./sockets/cutting-proxy.ts";
-import { ENVIRONMENT_ID, serveTerminals } from "./sockets/terminal-server.ts";
-import { ScriptedPty } from "./terminal/ptys.ts";
-import { until } from "./until.ts";
+import { TestServer } from "../harness.ts";
+import { cuttingProxy } from "../sockets/cutting-proxy.ts";
+import { ENVIRONMENT_ID, serveTerminals } from "../sockets/terminal-server.ts";
+import { ScriptedPty } from "../terminal/ptys.ts";
+import { until } from "../until.ts";
 
-const MAIN = join(import.meta.dir, "../src/main.ts");
-const JOIN = join(import.meta.dir, "../src/connect-terminal.ts");
+const MAIN = join(import.meta.dir, "../../src/main.ts");
+const JOIN = join(import.meta.dir, "../../src/connect/terminal.ts");
 const PROMPT = ":\x1b[01;34m/workspace\x1b[00m$ ";
 const CTRL_RIGHT_BRACKET = "\x1d";
 

@@ -1,7 +1,7 @@
 import { createInterface } from "node:readline/promises";
 import { Writable } from "node:stream";
-import { type Api, ConnectError, field, signIn } from "./connect-api.ts";
-import { joinTerminal } from "./connect-terminal.ts";
+import { type Api, ConnectError, field, signIn } from "./api.ts";
+import { joinTerminal } from "./terminal.ts";
 
 /*
  * `devpocket connect`: the shortest way to a shell in an environment, for a newcomer and for anyone with

@@ -1,7 +1,7 @@
-import { type Api, ConnectError, field } from "./connect-api.ts";
-import { KeptInput } from "./connect-input.ts";
-import type { TerminalSize } from "./runtime/runtime.ts";
-import { TERMINAL_LIMITS } from "./terminal/limits.ts";
+import type { TerminalSize } from "../runtime/runtime.ts";
+import { TERMINAL_LIMITS } from "../terminal/limits.ts";
+import { type Api, ConnectError, field } from "./api.ts";
+import { KeptInput } from "./input.ts";
 
 /** Ctrl-] leaves, as in telnet. */
 const ESCAPE = 0x1d;

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { KeptInput } from "../src/connect-input.ts";
+import { KeptInput } from "../../src/connect/input.ts";
 
 const contentOf = (kept: KeptInput) => Buffer.concat([...kept]).toString();
 
