@@ -4,6 +4,7 @@ import { clusters } from "../../src/db/schema.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { type Capacity, type Runtime, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
+import { unused, unusedRuntime } from "../runtime/unused.ts";
 import { until } from "../until.ts";
 
 const CAPACITY: Capacity = {
@@ -53,27 +54,13 @@ afterEach(() => {
   database.remove();
 });
 
-function unused(): never {
-  throw new Error("not expected to be called");
-}
-
 function runtime(id: string): Runtime {
-  return {
-    observe: unused,
-    ensure: unused,
-    stop: unused,
-    remove: unused,
-    changes: unused,
-    openTerminal: unused,
-    logs: unused,
-    usage: unused,
-    list: unused,
-    close: unused,
+  return unusedRuntime({
     capacity() {
       asked.push(id);
       return answer(id);
     },
-  };
+  });
 }
 
 const nodeCounts = () =>

@@ -9,6 +9,7 @@ import { newId } from "../../src/lib/ids.ts";
 import type { Capacity } from "../../src/runtime/runtime.ts";
 import { seedTemplates } from "../../src/templates/templates.ts";
 import { temporaryDatabase } from "../database.ts";
+import { environmentRow, userRow } from "../rows.ts";
 
 const GIB = 2 ** 30;
 const NOW = 1_000_000;
@@ -70,35 +71,19 @@ function addEnvironment(clusterId: string, status: EnvironmentStatus, statusSinc
   const { db } = database;
   inTransaction(db, (tx) => seedTemplates(tx, NOW));
   const template = db.select().from(templates).limit(1).get();
-  const id = newId();
-  const at = { createdAt: NOW, updatedAt: NOW };
-  db.insert(users)
-    .values({ id, username: id, usernameKey: id, email: id, emailKey: id, ...at })
-    .run();
-  db.insert(environments)
-    .values({
-      id,
-      userId: id,
-      clusterId,
-      templateId: template?.id ?? "",
-      name: "x",
-      templateName: "shell",
-      templateDisplayName: "Shell",
-      port: 8080,
-      startupCommands: [],
-      templateVariables: {},
-      capabilities: [],
-      resources: { cpu: "1000m", memory: "1Gi", storage: "1Gi" },
-      variables: {},
-      desired: "running",
-      generation: 1,
-      status,
-      progress: 0,
-      statusSince,
-      ...at,
-    })
-    .run();
-  return id;
+  const user = userRow();
+  db.insert(users).values(user).run();
+  const row = environmentRow({
+    userId: user.id,
+    clusterId,
+    templateId: template?.id ?? "",
+    resources: { cpu: "1000m", memory: "1Gi", storage: "1Gi" },
+    status,
+    statusSince,
+    createdAt: NOW,
+  });
+  db.insert(environments).values(row).run();
+  return row.id;
 }
 
 function place(ref: string | null = null, localEnabled = true) {

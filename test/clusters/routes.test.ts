@@ -10,10 +10,11 @@ import { createVault } from "../../src/clusters/vault.ts";
 import { inTransaction } from "../../src/db/open.ts";
 import { clusters, type EnvironmentStatus, environments, templates, users } from "../../src/db/schema.ts";
 import { AppError } from "../../src/errors.ts";
-import { newId } from "../../src/lib/ids.ts";
 import { type Capacity, type Runtime, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { seedTemplates } from "../../src/templates/templates.ts";
 import { type Accounts, openAccounts } from "../auth/setup.ts";
+import { environmentRow } from "../rows.ts";
+import { unused, unusedRuntime } from "../runtime/unused.ts";
 import { signInBoth } from "../signed-in.ts";
 
 /*
@@ -54,24 +55,8 @@ const closed: string[] = [];
 const givenUp: GivenUp[] = [];
 const vault = createVault([randomBytes(32)]);
 
-function unused(): never {
-  throw new Error("not expected to be called");
-}
-
 function clusterRuntime(token: string): Runtime {
-  return {
-    observe: unused,
-    ensure: unused,
-    stop: unused,
-    remove: unused,
-    changes: unused,
-    openTerminal: unused,
-    logs: unused,
-    usage: unused,
-    list: unused,
-    capacity: () => seen(),
-    close: async () => void closed.push(token),
-  };
+  return unusedRuntime({ capacity: () => seen(), close: async () => void closed.push(token) });
 }
 
 beforeAll(async () => {
@@ -131,34 +116,17 @@ function addEnvironment(
   const { db } = accounts;
   const template = db.select().from(templates).limit(1).get();
   const owner = db.select().from(users).limit(1).get();
-  const id = newId();
-  db.insert(environments)
-    .values({
-      id,
-      userId: owner?.id ?? "",
-      clusterId,
-      templateId: template?.id ?? "",
-      name: `e-${id}`,
-      templateName: "shell",
-      templateDisplayName: "Shell",
-      port: 8080,
-      startupCommands: [],
-      templateVariables: {},
-      capabilities: [],
-      resources: { cpu: "1", memory: "1Gi", storage: "1Gi" },
-      variables: {},
-      desired: status === "terminated" ? "terminated" : "running",
-      generation: 1,
-      status,
-      progress: 50,
-      statusSince: 1,
-      createdAt: 1,
-      updatedAt: 1,
-      terminatedAt: status === "terminated" ? 1 : null,
-      tornDownAt,
-    })
-    .run();
-  return id;
+  const row = environmentRow({
+    userId: owner?.id ?? "",
+    clusterId,
+    templateId: template?.id ?? "",
+    desired: status === "terminated" ? "terminated" : "running",
+    status,
+    terminatedAt: status === "terminated" ? 1 : null,
+    tornDownAt,
+  });
+  db.insert(environments).values(row).run();
+  return row.id;
 }
 
 describe("who may", () => {

@@ -9,6 +9,7 @@ import { clusters } from "../../src/db/schema.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { type Runtime, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
+import { unused, unusedRuntime } from "../runtime/unused.ts";
 
 let database: ReturnType<typeof temporaryDatabase>;
 let events: string[];
@@ -22,25 +23,9 @@ beforeEach(() => {
 });
 afterEach(() => database.remove());
 
-function unused(): never {
-  throw new Error("not expected to be called");
-}
-
 function runtime(name: string): Runtime {
   events.push(`made ${name}`);
-  return {
-    observe: unused,
-    ensure: unused,
-    stop: unused,
-    remove: unused,
-    changes: unused,
-    openTerminal: unused,
-    logs: unused,
-    usage: unused,
-    list: unused,
-    capacity: unused,
-    close: async () => void events.push(`closed ${name}`),
-  };
+  return unusedRuntime({ close: async () => void events.push(`closed ${name}`) });
 }
 
 function addCluster(id: string, kubeconfig: string | null): void {

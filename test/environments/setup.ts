@@ -4,6 +4,7 @@ import { clusters, environments, type Plan, templates, users } from "../../src/d
 import type { Environment } from "../../src/environments/rows.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { seedTemplates } from "../../src/templates/templates.ts";
+import { environmentRow } from "../rows.ts";
 
 export const DEADLINES = {
   provisioningMs: 600_000,
@@ -43,32 +44,12 @@ export const CLUSTER = "c".repeat(24);
 export function environment(db: Db, userId: string, values: Partial<Environment> = {}): Environment {
   const template = db.select().from(templates).where(eq(templates.name, "shell")).get();
   if (!template) throw new Error("no template");
-  const id = newId();
-  return db
-    .insert(environments)
-    .values({
-      id,
-      userId,
-      clusterId: CLUSTER,
-      templateId: template.id,
-      name: `e-${id}`,
-      templateName: template.name,
-      templateDisplayName: template.displayName,
-      port: 8080,
-      startupCommands: [],
-      templateVariables: {},
-      capabilities: [],
-      resources: template.defaultResources,
-      variables: {},
-      desired: "running",
-      generation: 1,
-      status: "running",
-      progress: 100,
-      statusSince: 0,
-      createdAt: 0,
-      updatedAt: 0,
-      ...values,
-    })
-    .returning()
-    .get();
+  const row = environmentRow({
+    userId,
+    clusterId: CLUSTER,
+    templateId: template.id,
+    resources: template.defaultResources,
+    ...values,
+  });
+  return db.insert(environments).values(row).returning().get();
 }

@@ -1,8 +1,8 @@
 import type { OpenDatabase } from "../../src/db/open.ts";
 import { clusters, environments, templates, users } from "../../src/db/schema.ts";
-import { newId } from "../../src/lib/ids.ts";
 import type { LogLine } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
+import { clusterRow, environmentRow, templateRow, userRow } from "../rows.ts";
 
 export interface LogDatabase extends OpenDatabase {
   file: string;
@@ -22,68 +22,18 @@ export function openLogDatabase(): LogDatabase {
   };
 }
 
-const resources = { cpu: "500m", memory: "1Gi", storage: "1Gi" };
-const times = { createdAt: 0, updatedAt: 0 };
-
 function insertOwner({ db }: OpenDatabase) {
-  const ids = { userId: newId(), clusterId: newId(), templateId: newId() };
-  db.insert(users)
-    .values({
-      id: ids.userId,
-      username: "ada",
-      usernameKey: "ada",
-      email: "a@b.c",
-      emailKey: "a@b.c",
-      ...times,
-    })
-    .run();
-  db.insert(clusters)
-    .values({ id: ids.clusterId, name: "local", provider: "local", region: "local", ...times })
-    .run();
-  db.insert(templates)
-    .values({
-      id: ids.templateId,
-      name: "shell",
-      displayName: "Shell",
-      description: "",
-      category: "operating_system",
-      tags: [],
-      defaultPort: 8080,
-      defaultResources: resources,
-      environmentVariables: {},
-      startupCommands: [],
-      capabilities: [],
-      version: "1",
-      ...times,
-    })
-    .run();
-  return ids;
+  const [user, cluster, template] = [userRow(), clusterRow(), templateRow()];
+  db.insert(users).values(user).run();
+  db.insert(clusters).values(cluster).run();
+  db.insert(templates).values(template).run();
+  return { userId: user.id, clusterId: cluster.id, templateId: template.id };
 }
 
 function insertEnvironment({ db }: OpenDatabase, owner: ReturnType<typeof insertOwner>): string {
-  const id = newId();
-  db.insert(environments)
-    .values({
-      id,
-      ...owner,
-      name: `env-${id}`,
-      templateName: "shell",
-      templateDisplayName: "Shell",
-      port: 8080,
-      startupCommands: [],
-      templateVariables: {},
-      capabilities: [],
-      resources,
-      variables: {},
-      desired: "running",
-      generation: 1,
-      status: "running",
-      progress: 100,
-      statusSince: 0,
-      ...times,
-    })
-    .run();
-  return id;
+  const row = environmentRow(owner);
+  db.insert(environments).values(row).run();
+  return row.id;
 }
 
 /** Line number `n` of a runtime's log; its cursor is `n`. */

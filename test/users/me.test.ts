@@ -4,6 +4,7 @@ import { inTransaction } from "../../src/db/open.ts";
 import { clusters, environments, signInFailures, templates, users } from "../../src/db/schema.ts";
 import { removeDeletedUsers } from "../../src/users/deletion.ts";
 import { type Accounts, openAccounts, PASSWORD } from "../auth/setup.ts";
+import { clusterRow, environmentRow, templateRow } from "../rows.ts";
 
 let accounts: Accounts;
 let alice: { id: string; token: string };
@@ -258,51 +259,23 @@ describe("deleting the account", () => {
 });
 
 function addEnvironment(userId: string): void {
-  const common = { createdAt: 1, updatedAt: 1 };
-  const resources = { cpu: "1", memory: "1Gi", storage: "1Gi" };
   inTransaction(accounts.db, (tx) => {
-    tx.insert(clusters)
-      .values({ id: "c", name: "local", provider: "local", region: "local", ...common })
-      .run();
-    tx.insert(templates)
-      .values({
-        id: "t",
-        name: "shell",
-        displayName: "Shell",
-        description: "",
-        category: "operating_system",
-        tags: [],
-        defaultPort: 8080,
-        defaultResources: resources,
-        environmentVariables: {},
-        startupCommands: [],
-        capabilities: [],
-        version: "1",
-        ...common,
-      })
-      .run();
+    const [cluster, template] = [clusterRow(), templateRow()];
+    tx.insert(clusters).values(cluster).run();
+    tx.insert(templates).values(template).run();
     tx.insert(environments)
-      .values({
-        id: "e",
-        userId,
-        clusterId: "c",
-        templateId: "t",
-        name: "alices-secret",
-        templateName: "shell",
-        templateDisplayName: "Shell",
-        port: 8080,
-        startupCommands: [],
-        templateVariables: {},
-        capabilities: [],
-        resources,
-        variables: { TOKEN: "secret" },
-        desired: "terminated",
-        generation: 1,
-        status: "stopping",
-        progress: 0,
-        statusSince: 1,
-        ...common,
-      })
+      .values(
+        environmentRow({
+          id: "e",
+          userId,
+          clusterId: cluster.id,
+          templateId: template.id,
+          name: "alices-secret",
+          variables: { TOKEN: "secret" },
+          desired: "terminated",
+          status: "stopping",
+        }),
+      )
       .run();
   });
 }
