@@ -342,17 +342,23 @@ describe.each(["pipes", "sockets"] as const)("through %s", (through) => {
     await last.cut();
   });
 
-  test("holds a flood up while someone is attached and has no credit, and goes on where it stood", async () => {
-    const { id, session } = open("exec yes");
-    session.send("c", "100000");
-    await until(() => session.receivedBytes === 100_000);
-    const second = HeldSession.attach(folder, id, 100_000);
-    const [, from, end = 0] = await second.head();
-    expect(from).toBe(100_000);
-    // Its own frame's worth and what it reads at once, no more.
-    expect(end).toBeLessThan(100_000 + 256 * KIB);
-    // Whoever attaches displaces the one before.
-    await session.reading;
-    await second.cut();
-  });
+  test.each([
+    ["", 64 * KIB],
+    [" 100000000", 256 * KIB],
+  ])(
+    "holds a flood up while someone is attached and has no credit, whatever it asks ahead:%s",
+    async (ahead, most) => {
+      const { id, session } = open("exec yes");
+      session.send("c", `100000${ahead}`);
+      await until(() => session.receivedBytes === 100_000);
+      const second = HeldSession.attach(folder, id, 100_000);
+      const [, from, end = 0] = await second.head();
+      expect(from).toBe(100_000);
+      // And what it reads at once, no more.
+      expect(end).toBeLessThan(100_000 + most + 128 * KIB);
+      // Whoever attaches displaces the one before.
+      await session.reading;
+      await second.cut();
+    },
+  );
 });
