@@ -1,22 +1,18 @@
+import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
-import { outputHold } from "./hold.ts";
 import { jobsOf } from "./jobs.ts";
 import { endProcesses, familyOf, scanProcesses } from "./processes.ts";
+import { Pseudoterminal } from "./pseudoterminal.ts";
 
-/** termios(3): c_iflag. */
-const IXON = 0o2000;
-const XON = "\x11";
-const XOFF = "\x13";
-
-/** Ctrl-C starts a terminal that XOFF holds again (n_tty does): so much later it is held again. */
-const HOLD_AGAIN_BYTES = 64 * 1024;
-/** Bun's reader does not come back to the event loop while there is something: it is made to, so often. */
+/** After so much of a flood everything else gets its turn. */
 const TURN_BYTES = 96 * 1024;
 /** While someone types in another terminal, a flood gets its next stretch only after this … */
 const TYPING_TURN_MS = 3;
 /** … and someone who typed so lately still does. */
 const TYPING_MS = 500;
+/** Nothing tells when a full input queue has room again: it is tried after this, and later ever more rarely. */
+const INPUT_RETRY_MS = { first: 1, most: 20 };
 /** How long the last output may take to arrive once the shell is gone. */
 const LAST_OUTPUT_MS = 500;
 const KILL_GRACE_MS = 300;
@@ -50,102 +46,85 @@ export function spawnPty(
 ): LocalPty {
   const { size, onData, onExit, onDrain } = options;
   let over = false;
-  let paused = false;
-  /** The program had flow control by XON and XOFF switched off. */
-  let lentIxon = false;
-  let sinceHoldBytes = 0;
-  let waitingBytes = 0;
+  /** Resolves when it may be read on. */
+  let paused: PromiseWithResolvers<void> | null = null;
   let turnBytes = 0;
-  let isBreathing = false;
+  let waiting: Uint8Array[] = [];
+  let waitingBytes = 0;
+  let retryMs = INPUT_RETRY_MS.first;
+  let isRetrying = false;
   const closed = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
 
-  const child = Bun.spawn(command, {
-    cwd,
-    env,
-    terminal: {
-      cols: size.cols,
-      rows: size.rows,
-      data(_terminal, bytes) {
-        if (paused) sinceHoldBytes += bytes.byteLength;
-        if (sinceHoldBytes > HOLD_AGAIN_BYTES) hold();
-        if (!over) onData(bytes);
-        takeTurns(bytes.byteLength);
-      },
-      exit: () => closed.resolve(),
-      drain() {
-        const wasHigh = waitingBytes > PTY_INPUT_HIGH_WATER_BYTES;
-        waitingBytes = 0;
-        if (wasHigh && !over) onDrain();
-      },
-    },
-  });
-  const terminal = child.terminal;
-  if (!terminal) throw new Error("the process has no terminal");
+  const terminal = new Pseudoterminal(size);
+  const child = spawnOn(terminal, command, { cwd, env });
 
-  const output = outputHold(child.pid);
+  /** Reads only what may be given on: the rest stays in the kernel, and the program waits for it to be taken. */
+  async function read(): Promise<void> {
+    for (;;) {
+      if (paused) await paused.promise;
+      const bytes = await terminal.read();
+      if (bytes === null || over) return;
+      onData(bytes);
+      turnBytes += bytes.byteLength;
+      if (turnBytes >= TURN_BYTES) await endTurn();
+    }
+  }
 
   /** Lets everything else run between two stretches of a flood. */
-  function takeTurns(bytes: number): void {
-    if (turnBytes === 0) {
-      if (isTypedElsewhere()) setTimeout(endTurn, TYPING_TURN_MS);
-      else setImmediate(endTurn);
-    }
-    turnBytes += bytes;
-    if (turnBytes < TURN_BYTES || isBreathing || paused) return;
-    isBreathing = true;
-    output?.stop();
-  }
-
-  function isTypedElsewhere(): boolean {
-    return lastTyped.pid !== child.pid && performance.now() - lastTyped.at < TYPING_MS;
-  }
-
-  function endTurn(): void {
+  async function endTurn(): Promise<void> {
     turnBytes = 0;
-    if (!isBreathing) return;
-    isBreathing = false;
-    if (!paused) output?.start();
+    const isTypedElsewhere = lastTyped.pid !== child.pid && performance.now() - lastTyped.at < TYPING_MS;
+    await new Promise<void>((resolve) => {
+      if (isTypedElsewhere) setTimeout(resolve, TYPING_TURN_MS);
+      else setImmediate(resolve);
+    });
   }
 
-  function hold(): void {
-    sinceHoldBytes = 0;
-    if (!terminal || terminal.closed) return;
-    if (output) {
-      output.stop();
-      return;
+  function writeOn(): void {
+    const wasHigh = waitingBytes > PTY_INPUT_HIGH_WATER_BYTES;
+    while (waiting[0] && !over) {
+      const taken = terminal.write(waiting[0]);
+      waitingBytes -= taken;
+      if (taken === waiting[0].byteLength) waiting.shift();
+      else waiting[0] = waiting[0].subarray(taken);
+      if (taken > 0) retryMs = INPUT_RETRY_MS.first;
+      else {
+        retryLater();
+        break;
+      }
     }
-    const flags = terminal.inputFlags;
-    if ((flags & IXON) === 0) {
-      lentIxon = true;
-      terminal.inputFlags = flags | IXON;
-    }
-    terminal.write(XOFF);
+    if (wasHigh && waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES && !over) onDrain();
   }
 
-  function release(): void {
-    if (!terminal || terminal.closed) return;
-    if (output) {
-      output.start();
-      return;
-    }
-    // Switching IXON off starts a held terminal; an XON written before might reach the program as input.
-    if (lentIxon) terminal.inputFlags = terminal.inputFlags & ~IXON;
-    else terminal.write(XON);
-    lentIxon = false;
+  function retryLater(): void {
+    isRetrying = true;
+    setTimeout(() => {
+      isRetrying = false;
+      writeOn();
+    }, retryMs);
+    retryMs = Math.min(retryMs * 2, INPUT_RETRY_MS.most);
   }
 
+  function resume(): void {
+    paused?.resolve();
+    paused = null;
+  }
+
+  // Nothing more comes: it fails when nobody has the terminal any more.
+  void read()
+    .catch(() => {})
+    .finally(closed.resolve);
   void child.exited.then(async () => {
     // Its output would stay where it is, and the terminal open as long as we hold it.
-    output?.start();
-    output?.close();
-    if (paused) release();
+    resume();
     const limit = Promise.withResolvers<void>();
     const timer = setTimeout(limit.resolve, LAST_OUTPUT_MS);
     await Promise.race([closed.promise, limit.promise]);
     clearTimeout(timer);
     over = true;
-    terminal.close();
+    waiting = [];
+    await terminal.close();
     onExit(exitCodeOf(child.exitCode, child.signalCode));
     ended.resolve();
   });
@@ -154,26 +133,20 @@ export function spawnPty(
     pid: child.pid,
     ended: ended.promise,
     write(bytes) {
-      if (over || terminal.closed || bytes.byteLength === 0) return true;
+      if (over || bytes.byteLength === 0) return true;
       lastTyped = { pid: child.pid, at: performance.now() };
+      waiting.push(new Uint8Array(bytes));
       waitingBytes += bytes.byteLength;
-      terminal.write(new Uint8Array(bytes));
+      if (!isRetrying) writeOn();
       return waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES;
     },
-    resize({ cols, rows }) {
-      if (!over && !terminal.closed) terminal.resize(cols, rows);
+    resize(size) {
+      if (!over) terminal.resize(size);
     },
     pause() {
-      if (paused || over) return;
-      paused = true;
-      hold();
+      if (!over) paused ??= Promise.withResolvers<void>();
     },
-    resume() {
-      if (!paused || over) return;
-      paused = false;
-      sinceHoldBytes = 0;
-      release();
-    },
+    resume,
     kill() {
       if (over) return;
       void endSession(child.pid);
@@ -182,6 +155,23 @@ export function spawnPty(
       return over ? null : jobsOf(child.pid);
     },
   };
+}
+
+/** As the leader of a session whose terminal it is: setsid(1) takes the place of what it starts. */
+function spawnOn(
+  terminal: Pseudoterminal,
+  command: string[],
+  { cwd, env }: { cwd: string; env: Record<string, string> },
+): Bun.Subprocess {
+  const fd = terminal.openTerminal();
+  try {
+    return Bun.spawn(["setsid", "-c", ...command], { cwd, env, stdio: [fd, fd, fd] });
+  } catch (error) {
+    void terminal.close();
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**

@@ -1,0 +1,97 @@
+import { dlopen, FFIType, ptr } from "bun:ffi";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
+import type { TerminalSize } from "../runtime.ts";
+
+/** ioctl_tty(2), as every processor that Bun runs on has them. */
+const TIOCSPTLCK = 0x40045431;
+const TIOCGPTN = 0x80045430;
+const TIOCSWINSZ = 0x5414;
+/** open(2): no child gets it. */
+const O_CLOEXEC = 0o2000000;
+
+/** glibc's and musl's names. */
+const C_LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+
+type Ioctl = (fd: number, request: number, argument: ReturnType<typeof ptr>) => number;
+
+let loaded: Ioctl | undefined;
+
+function loadIoctl(): Ioctl {
+  for (const name of C_LIBRARIES) {
+    try {
+      const { symbols } = dlopen(name, {
+        ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+      });
+      return symbols.ioctl;
+    } catch {
+      // It may be another one.
+    }
+  }
+  throw new Error("no C library was found to open terminals with");
+}
+
+function control(fd: number, request: number, argument: Int32Array | Uint16Array): void {
+  loaded ??= loadIoctl();
+  if (loaded(fd, request, ptr(argument)) !== 0) throw new Error("a pseudo-terminal can't be controlled");
+}
+
+/**
+ * Our side of a pseudo-terminal; the other is `openTerminal`'s, for a child. Bun has terminals of its own, but
+ * reads them whether one can take it or not: stopping their output instead (tcflow, XOFF) makes the kernel drop
+ * line ends, since n_tty does not look whether both bytes of one were taken.
+ */
+export class Pseudoterminal {
+  readonly #fd: number;
+  readonly #output;
+  #isClosed = false;
+
+  /** @throws when the system has none left */
+  constructor(size: TerminalSize) {
+    const { O_RDWR, O_NOCTTY, O_NONBLOCK } = constants;
+    this.#fd = openSync("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    control(this.#fd, TIOCSPTLCK, new Int32Array([0]));
+    this.resize(size);
+    this.#output = Bun.file(this.#fd).stream().getReader();
+  }
+
+  /** A descriptor of the other side, for the caller to close. */
+  openTerminal(): number {
+    const number = new Int32Array(1);
+    control(this.#fd, TIOCGPTN, number);
+    return openSync(`/dev/pts/${number[0]}`, constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC);
+  }
+
+  /**
+   * What is printed next. It is not read before: what nobody asks for holds its program up. Null when closed.
+   *
+   * @throws EIO when nobody has the other side any more
+   */
+  async read(): Promise<Uint8Array | null> {
+    return (await this.#output.read()).value ?? null;
+  }
+
+  /** How many of `bytes` were taken; none while the input queue is full. */
+  write(bytes: Uint8Array): number {
+    if (this.#isClosed) return bytes.byteLength;
+    try {
+      return writeSync(this.#fd, bytes);
+    } catch (error) {
+      if (error instanceof Error && "code" in error && error.code === "EAGAIN") return 0;
+      // Nobody has the other side any more.
+      return bytes.byteLength;
+    }
+  }
+
+  resize({ cols, rows }: TerminalSize): void {
+    if (!this.#isClosed) control(this.#fd, TIOCSWINSZ, new Uint16Array([rows, cols, 0, 0]));
+  }
+
+  /** Hangs up: the programs that still have the other side get SIGHUP. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    // What is being read is given up; it has failed already where nobody has the other side.
+    await this.#output.cancel().catch(() => {});
+    closeSync(this.#fd);
+  }
+}
