@@ -62,12 +62,15 @@ export class Pseudoterminal {
   }
 
   /**
-   * What is printed next. It is not read before: what nobody asks for holds its program up. Null when closed.
-   *
-   * @throws EIO when nobody has the other side any more
+   * What is printed next. It is not read before: what nobody asks for holds its program up. Null when nobody has
+   * the other side any more, or it is closed.
    */
   async read(): Promise<Uint8Array | null> {
-    return (await this.#output.read()).value ?? null;
+    try {
+      return (await this.#output.read()).value ?? null;
+    } catch {
+      return null;
+    }
   }
 
   /** How many of `bytes` were taken; none while the input queue is full. */

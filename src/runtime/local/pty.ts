@@ -46,6 +46,8 @@ export function spawnPty(
 ): LocalPty {
   const { size, onData, onExit, onDrain } = options;
   let over = false;
+  /** The shell has gone: what it printed last is read, whoever may be slow to take it. */
+  let isLast = false;
   /** Resolves when it may be read on. */
   let paused: PromiseWithResolvers<void> | null = null;
   let turnBytes = 0;
@@ -111,12 +113,9 @@ export function spawnPty(
     paused = null;
   }
 
-  // Nothing more comes: it fails when nobody has the terminal any more.
-  void read()
-    .catch(() => {})
-    .finally(closed.resolve);
+  void read().finally(closed.resolve);
   void child.exited.then(async () => {
-    // Its output would stay where it is, and the terminal open as long as we hold it.
+    isLast = true;
     resume();
     const limit = Promise.withResolvers<void>();
     const timer = setTimeout(limit.resolve, LAST_OUTPUT_MS);
@@ -144,7 +143,7 @@ export function spawnPty(
       if (!over) terminal.resize(size);
     },
     pause() {
-      if (!over) paused ??= Promise.withResolvers<void>();
+      if (!isLast) paused ??= Promise.withResolvers<void>();
     },
     resume,
     kill() {
