@@ -1,12 +1,12 @@
 import {
   closeSync,
   existsSync,
-  fstatSync,
   ftruncateSync,
   openSync,
   readdirSync,
-  readSync,
+  readFileSync,
   rmSync,
+  truncateSync,
   writeSync,
 } from "node:fs";
 import { open } from "node:fs/promises";
@@ -17,6 +17,8 @@ import type { LogLevel, LogLine, LogSource } from "../runtime.ts";
 /** An environment keeps at most this much of its log; the oldest file goes. */
 const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 const FILES = 4;
+/** A reader is not to fall further behind: for what is on its way then, the files have twice as much room. */
+const BEHIND_BYTES = FILE_LIMIT_BYTES;
 const READ_BYTES = 64 * 1024;
 const LF = 0x0a;
 
@@ -30,24 +32,41 @@ const Entry = v.tuple([
   v.string(),
 ]);
 
+/** What a file begins with: how many lines there were before it. */
+const Head = v.strictTuple([v.number()]);
+
 interface Position {
   file: number;
   offset: number;
 }
 
+/** A place and how many lines were ever written before it. */
+interface End extends Position {
+  lines: number;
+}
+
+interface Place extends Position {
+  /** As in `End`; null: not known. */
+  lines: number | null;
+  /** How many of them were not there any more, and it was not told so yet. */
+  missing: number;
+}
+
 /**
- * The log of one environment: JSON lines in a few numbered files. A cursor is a file's number and the offset
- * behind a line, so it holds over restarts of the server. Nothing is given to a reader before it is written.
+ * The log of one environment: JSON lines in a few numbered files. A cursor is a file's number, the offset
+ * behind a line and the number of that line, so it holds over restarts of the server, and a reader whose file
+ * has gone is told how many lines it has missed. Nothing is given to a reader before it is written.
  */
 export class Journal {
   readonly #folder: string;
   /** Where the next line goes; undefined until the files were looked at. */
-  #end: Position | undefined;
+  #end: End | undefined;
   /** Where the lines of an earlier server end. */
-  #found: Position = { file: 1, offset: 0 };
+  #found: End = { file: 1, offset: 0, lines: 0 };
   #first = 1;
   #descriptor: number | undefined;
   readonly #waiting = new Set<() => void>();
+  readonly #readers = new Set<Position>();
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -61,9 +80,10 @@ export class Journal {
         JSON.stringify([atMs, level, source, generation, message]),
       )
       .join("\n");
-    const bytes = Buffer.from(`${text}\n`);
     const end = this.#lookAtFiles();
-    if (end.offset > 0 && end.offset + bytes.length > FILE_LIMIT_BYTES) this.#beginFile(end);
+    if (end.offset > 0 && end.offset + Buffer.byteLength(text) >= FILE_LIMIT_BYTES) this.#beginFile(end);
+    const head = end.offset === 0 ? `[${end.lines}]\n` : "";
+    const bytes = Buffer.from(`${head}${text}\n`);
     this.#descriptor ??= openSync(this.#path(end.file), "a", 0o600);
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(this.#descriptor, bytes, at);
@@ -72,7 +92,19 @@ export class Journal {
       throw error;
     }
     end.offset += bytes.length;
+    end.lines += entries.length;
     this.wake();
+  }
+
+  /** A reader is so far behind that whoever writes should wait for it. */
+  get isReadLate(): boolean {
+    const end = this.#lookAtFiles();
+    for (const at of this.#readers) {
+      const isOverdue = at.file < this.#first;
+      const behind = (end.file - at.file) * FILE_LIMIT_BYTES + end.offset - at.offset;
+      if (isOverdue || behind > BEHIND_BYTES) return true;
+    }
+    return false;
   }
 
   /** Lets go of the file; a later `append` opens it again. */
@@ -91,12 +123,17 @@ export class Journal {
   /** Lines after `after`, then those that come, until `signal` aborts or `isOver` says so with all given. */
   async *read(after: string | null, signal: AbortSignal, isOver: () => boolean): AsyncGenerator<LogLine> {
     const at = await this.#placeOf(after);
-    while (!signal.aborted) {
-      const woken = this.#nextChange(signal);
-      const over = isOver();
-      yield* this.#readOn(at, signal);
-      if (over && this.#isAtEnd(at)) return;
-      if (this.#isAtEnd(at)) await woken;
+    this.#readers.add(at);
+    try {
+      while (!signal.aborted) {
+        const woken = this.#nextChange(signal);
+        const over = isOver();
+        yield* this.#readOn(at, signal);
+        if (over && this.#isAtEnd(at)) return;
+        if (this.#isAtEnd(at)) await woken;
+      }
+    } finally {
+      this.#readers.delete(at);
     }
   }
 
@@ -104,13 +141,14 @@ export class Journal {
    * Cursors are kept more safely than the files: after a power cut one may name a place that is no more, or
    * already lies within what was written since.
    */
-  async #placeOf(cursor: string | null): Promise<Position> {
+  async #placeOf(cursor: string | null): Promise<Place> {
     const at = parseCursor(cursor);
-    if (at.file > this.#lookAtFiles().file) return { file: 0, offset: 0 };
+    // Lines that are given once more are not missing.
+    if (at.file > this.#lookAtFiles().file) return { file: 0, offset: 0, lines: null, missing: 0 };
     const { file, offset } = this.#found;
-    if (at.file !== file || at.offset <= offset) return at;
+    if (at.file !== file || at.offset <= offset || file < this.#first) return at;
     const before = await readLines(this.#path(file), at.offset - 1, at.offset);
-    return before.length > 0 ? at : { file, offset };
+    return before.length > 0 ? at : { ...this.#found, missing: 0 };
   }
 
   #nextChange(signal: AbortSignal): Promise<void> {
@@ -130,7 +168,7 @@ export class Journal {
     return at.file > end.file || (at.file === end.file && at.offset >= end.offset);
   }
 
-  async *#readOn(at: Position, signal: AbortSignal): AsyncGenerator<LogLine> {
+  async *#readOn(at: Place, signal: AbortSignal): AsyncGenerator<LogLine> {
     while (!signal.aborted && !this.#isAtEnd(at)) {
       if (at.file < this.#first) {
         at.file = this.#first;
@@ -145,7 +183,7 @@ export class Journal {
   }
 
   /** Whole lines from `at` on, moving it. */
-  async #readSome(at: Position): Promise<LogLine[]> {
+  async #readSome(at: Place): Promise<LogLine[]> {
     const end = this.#lookAtFiles();
     const file = at.file;
     const isLast = file === end.file;
@@ -160,29 +198,45 @@ export class Journal {
     const lines: LogLine[] = [];
     for (let from = 0; from < bytes.length; ) {
       const until = bytes.indexOf(LF, from) + 1;
+      const json = parseJson(bytes.toString("utf8", from, until - 1));
+      const before = at.offset === 0 ? linesBefore(json) : undefined;
+      const begin = cursorOf(at);
       at.offset += until - from;
-      const line = parseEntry(bytes.toString("utf8", from, until - 1), `${file}:${at.offset}`);
-      if (line) lines.push(line);
       from = until;
+      if (before !== undefined) {
+        at.missing += before - (at.lines ?? before);
+        at.lines = before;
+        continue;
+      }
+      if (at.lines !== null) at.lines += 1;
+      const line = parseEntry(json, cursorOf(at));
+      if (!line) continue;
+      if (at.missing > 0) lines.push(gapBefore(line, at.missing, begin));
+      at.missing = 0;
+      lines.push(line);
     }
     return lines;
   }
 
-  #lookAtFiles(): Position {
+  #lookAtFiles(): End {
     if (this.#end) return this.#end;
     const numbers = existsSync(this.#folder)
       ? readdirSync(this.#folder)
           .map((name) => Number(/^log\.(\d+)\.jsonl$/.exec(name)?.[1]))
           .filter((number) => number > 0)
+          .sort((a, b) => b - a)
       : [];
-    this.#first = numbers.length ? Math.min(...numbers) : 1;
-    const file = numbers.length ? Math.max(...numbers) : 1;
-    this.#found = { file, offset: numbers.length ? mendEnd(this.#path(file)) : 0 };
+    this.#first = numbers.at(-1) ?? 1;
+    const file = numbers[0] ?? 1;
+    const offset = numbers.length ? mendEnd(this.#path(file)) : 0;
+    // One that was only just begun says nothing of those before.
+    const said = numbers.find((number) => number < file || offset > 0);
+    this.#found = { file, offset, lines: said === undefined ? 0 : countLines(this.#path(said)) };
     this.#end = { ...this.#found };
     return this.#end;
   }
 
-  #beginFile(end: Position): void {
+  #beginFile(end: End): void {
     if (this.#descriptor !== undefined) closeSync(this.#descriptor);
     this.#descriptor = undefined;
     end.file++;
@@ -195,23 +249,42 @@ export class Journal {
   }
 }
 
-/** A cursor that is none of ours reads from the beginning. */
-function parseCursor(cursor: string | null): Position {
-  const match = /^(\d{1,9}):(\d{1,12})$/.exec(cursor ?? "");
-  return { file: Number(match?.[1] ?? 0), offset: Number(match?.[2] ?? 0) };
+/** A cursor that is none of ours reads from the beginning; one of an earlier version does not say its line. */
+function parseCursor(cursor: string | null): Place {
+  const match = /^(\d{1,9}):(\d{1,12})(?::(\d{1,15}))?$/.exec(cursor ?? "");
+  if (!match) return { file: 0, offset: 0, lines: 0, missing: 0 };
+  const [, file, offset, line] = match;
+  const lines = line === undefined ? null : Number(line);
+  return { file: Number(file), offset: Number(offset), lines, missing: 0 };
 }
 
-function parseEntry(text: string, cursor: string): LogLine | undefined {
-  let json: unknown;
+function cursorOf({ file, offset, lines }: Place): string {
+  return lines === null ? `${file}:${offset}` : `${file}:${offset}:${lines}`;
+}
+
+function parseJson(text: string): unknown {
   try {
-    json = JSON.parse(text);
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
+}
+
+function linesBefore(json: unknown): number | undefined {
+  const head = v.safeParse(Head, json);
+  return head.success ? head.output[0] : undefined;
+}
+
+function parseEntry(json: unknown, cursor: string): LogLine | undefined {
   const parsed = v.safeParse(Entry, json);
   if (!parsed.success) return undefined;
   const [atMs, level, source, generation, message] = parsed.output;
   return { atMs, level, source, generation, message, cursor };
+}
+
+function gapBefore({ atMs, generation }: LogLine, missing: number, cursor: string): LogLine {
+  const message = `… ${missing} ${missing === 1 ? "line is" : "lines are"} missing here: they came faster than they were read`;
+  return { atMs, level: "WARN", source: "system", generation, message, cursor };
 }
 
 /** Whole lines of the file from `offset` up to `limit`: at least one if there is one. Empty if it is gone. */
@@ -232,15 +305,20 @@ async function readLines(path: string, offset: number, limit: number): Promise<B
 
 /** Cuts off a line that a killed server has not written to its end; gives the file's size. */
 function mendEnd(path: string): number {
-  const descriptor = openSync(path, "r+");
-  try {
-    const { size } = fstatSync(descriptor);
-    const tail = Buffer.alloc(Math.min(size, FILE_LIMIT_BYTES));
-    readSync(descriptor, tail, 0, tail.length, size - tail.length);
-    const whole = size - tail.length + tail.lastIndexOf(LF) + 1;
-    if (whole < size) ftruncateSync(descriptor, whole);
-    return whole;
-  } finally {
-    closeSync(descriptor);
+  const bytes = readFileSync(path);
+  const whole = bytes.lastIndexOf(LF) + 1;
+  if (whole < bytes.length) truncateSync(path, whole);
+  return whole;
+}
+
+/** How many lines were ever written up to the end of the file. */
+function countLines(path: string): number {
+  const bytes = readFileSync(path);
+  const head = bytes.indexOf(LF);
+  const before = linesBefore(parseJson(bytes.toString("utf8", 0, Math.max(0, head))));
+  let lines = before ?? 0;
+  for (let at = before === undefined ? -1 : head; ; lines++) {
+    at = bytes.indexOf(LF, at + 1);
+    if (at === -1) return lines;
   }
 }

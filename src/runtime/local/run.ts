@@ -15,6 +15,8 @@ const STARTUP_TERMINAL = { cols: 120, rows: 40 };
 const SANDBOX_GRACE_MS = 5000;
 /** What runs in the background may print this much a second into the log; then it is held up. */
 const LOG_BYTES_PER_SECOND = 1024 * 1024;
+/** How often it is looked whether the log's reader has come after. */
+const READ_CHECK_MS = 20;
 
 export type RunPhase =
   | { kind: "installing"; step: number; steps: number; message: string }
@@ -35,6 +37,8 @@ export interface RunOptions {
   graceMs: number;
   onLines(lines: Pick<LogLine, "level" | "source" | "message">[]): void;
   onChange(): void;
+  /** What is said is to wait for the log's reader. */
+  isReadLate(): boolean;
 }
 
 /** The processes of one environment for one generation, from the startup script's begin to its end. */
@@ -54,6 +58,9 @@ export class Run {
   #ending: Promise<void> | undefined;
   #windowBegan = 0;
   #windowBytes = 0;
+  /** Until then the first process prints nothing. */
+  #restsUntil = 0;
+  #isResting = false;
 
   private constructor(options: RunOptions, nonce: string) {
     this.#options = options;
@@ -221,12 +228,29 @@ export class Run {
       this.#windowBytes = 0;
     }
     this.#windowBytes += bytes;
-    if (this.#windowBytes <= LOG_BYTES_PER_SECOND) return;
+    if (this.#windowBytes > LOG_BYTES_PER_SECOND) {
+      this.#windowBegan += 1000;
+      this.#windowBytes = 0;
+      this.#restsUntil = this.#windowBegan;
+    }
+    this.#restWhileAhead();
+  }
+
+  #restWhileAhead(): void {
+    const restMs = this.#restsUntil - performance.now();
+    // The last words of what is to end wait for no reader.
+    const isAhead = restMs > 0 || (!this.#askedToEnd && this.#options.isReadLate());
+    if (this.#isResting || !isAhead) return;
+    this.#isResting = true;
     this.#pty?.pause();
-    const restMs = this.#windowBegan + 1000 - now;
-    this.#windowBegan = now + restMs;
-    this.#windowBytes = 0;
-    setTimeout(() => this.#pty?.resume(), restMs);
+    setTimeout(
+      () => {
+        this.#isResting = false;
+        this.#restWhileAhead();
+        if (!this.#isResting) this.#pty?.resume();
+      },
+      Math.max(restMs, READ_CHECK_MS),
+    );
   }
 
   async #end(): Promise<void> {

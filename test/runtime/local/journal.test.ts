@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { appendFileSync, readdirSync, statSync, truncateSync } from "node:fs";
+import { appendFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Journal, type JournalEntry } from "../../../src/runtime/local/journal.ts";
 import type { LogLine } from "../../../src/runtime/runtime.ts";
@@ -114,24 +114,86 @@ function limitFiles(bytes: string): void {
   expect(Bun.spawnSync(["prlimit", `--pid=${process.pid}`, `--fsize=${bytes}`]).exitCode).toBe(0);
 }
 
-test("the oldest lines go when it is full; a reader goes on with those that are left", async () => {
+test.each([false, true])(
+  "the oldest lines go when it is full; a reader is told how many, opened again: %p",
+  async (isOpenedAgain) => {
+    const journal = new Journal(folder.path);
+    const text = "x".repeat(10_000);
+    journal.append([entry("first")]);
+    const [first] = await all(journal);
+    for (let index = 0; index < 2500; index++) {
+      journal.append([entry(`${index} ${text}`)]);
+    }
+    const bytes = readdirSync(folder.path).reduce(
+      (sum, name) => sum + statSync(join(folder.path, name)).size,
+      0,
+    );
+    expect(bytes).toBeLessThanOrEqual(16 * 2 ** 20);
+    const full = isOpenedAgain ? new Journal(folder.path) : journal;
+    const [gap, ...left] = await all(full, first?.cursor ?? null);
+    const numbers = left.map(({ message }) => Number.parseInt(message, 10));
+    expect(numbers.length).toBeGreaterThan(1000);
+    const missing = 2500 - numbers.length;
+    expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => missing + index));
+    expect(gap).toMatchObject({ level: "WARN", source: "system" });
+    expect(gap?.message).toStartWith(`… ${missing} lines are missing here`);
+    expect(await all(full, gap?.cursor ?? null)).toEqual(left);
+    expect((await all(full))[0]?.message).toStartWith(`… ${missing + 1} lines are missing here`);
+  },
+);
+
+test("lines are counted on by a journal that is opened again, and by one whose last file has nothing yet", async () => {
+  const messages = Array.from({ length: 3000 }, (_, index) => `${index} ${"x".repeat(10_000)}`);
+  const append = (from: number, to: number) => {
+    const journal = new Journal(folder.path);
+    for (const message of messages.slice(from, to)) journal.append([entry(message)]);
+    journal.close();
+  };
+  append(0, 1000);
+  const [first] = await all(new Journal(folder.path));
+  append(1000, 1001);
+  const last = Math.max(...readdirSync(folder.path).map((name) => Number(name.split(".")[1])));
+  writeFileSync(join(folder.path, `log.${last + 1}.jsonl`), "");
+  append(1001, 3000);
+  const [gap, next] = await all(new Journal(folder.path), first?.cursor ?? null);
+  const missing = Number(next?.message.split(" ")[0]) - 1;
+  expect(gap?.message).toStartWith(`… ${missing} lines are missing here`);
+});
+
+test("a reader that is overtaken is told of what is gone where it is, and whoever writes is told of its being late", async () => {
   const journal = new Journal(folder.path);
-  const text = "x".repeat(10_000);
-  journal.append([entry("first")]);
-  const [first] = await all(journal);
-  for (let index = 0; index < 2500; index++) journal.append([entry(`${index} ${text}`)]);
-  const bytes = readdirSync(folder.path).reduce(
-    (sum, name) => sum + statSync(join(folder.path, name)).size,
-    0,
+  const put = (from: number) =>
+    journal.append(Array.from({ length: 1000 }, (_, index) => entry(`${from + index}`)));
+  put(0);
+  expect(journal.isReadLate).toBe(false);
+  let over = false;
+  const reader = journal.read(null, AbortSignal.timeout(20_000), () => over);
+  await reader.next();
+  let next = 1;
+  let gone = 0;
+  for (let from = 1000; from < 600_000; from += 1000) put(from);
+  expect(journal.isReadLate).toBe(true);
+  over = true;
+  for await (const { message } of reader) {
+    const missing = Number(/^… (\d+) lines are missing/.exec(message)?.[1] ?? 0);
+    gone += missing;
+    if (missing === 0) expect(Number(message)).toBe(next);
+    next += missing || 1;
+  }
+  expect(next).toBe(600_000);
+  expect(gone).toBeGreaterThan(0);
+  expect(journal.isReadLate).toBe(false);
+});
+
+test("a cursor and files of an earlier version, which say nothing of how many lines there were, are read on", async () => {
+  writeFileSync(
+    join(folder.path, "log.7.jsonl"),
+    '[1,"INFO","container",1,"a"]\n[1,"INFO","container",1,"b"]\n',
   );
-  expect(bytes).toBeLessThanOrEqual(16 * 2 ** 20);
-  const numbers = (await all(journal, first?.cursor ?? null)).map(({ message }) =>
-    Number.parseInt(message, 10),
-  );
-  expect(numbers.length).toBeGreaterThan(1000);
-  expect(numbers).toEqual(
-    Array.from({ length: numbers.length }, (_, index) => 2500 - numbers.length + index),
-  );
+  const journal = new Journal(folder.path);
+  journal.append([entry("c")]);
+  expect((await all(journal)).map(({ message }) => message)).toEqual(["a", "b", "c"]);
+  expect((await all(journal, "7:29")).map(({ message }) => message)).toEqual(["b", "c"]);
 });
 
 test("an aborted reader ends", async () => {

@@ -136,6 +136,26 @@ describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
     await reach(runtime, spec, "absent");
   });
 
+  test("a flood of short lines waits for a log's reader: none is lost", async () => {
+    const count = 450_000;
+    const spec = localSpec({ startupCommands: [`(yes '' | head -n ${count}; echo all; sleep 100) & true`] });
+    await runtime.ensure(spec);
+    const stop = new AbortController();
+    const others: string[] = [];
+    let empty = 0;
+    for await (const { message } of runtime.logs(spec, { after: null, signal: stop.signal })) {
+      if (message === "") empty += 1;
+      else others.push(message);
+      // Long enough for all of it to come, and go again.
+      if (empty === 1) await Bun.sleep(1500);
+      if (message === "all") stop.abort();
+    }
+    expect(others.filter((message) => message.includes("missing"))).toEqual([]);
+    expect(empty).toBe(count);
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
   test.if(Boolean(Bun.which("vim") && Bun.which("top")))("vim and top work in a terminal", async () => {
     const spec = localSpec();
     await runtime.ensure(spec);
