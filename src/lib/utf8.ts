@@ -12,6 +12,13 @@ export function wholeCharacters(bytes: Uint8Array): number {
   return length;
 }
 
+/** How many bytes `bytes` begins with that can only be the end of a character: at most 3. */
+export function cutCharacter(bytes: Uint8Array): number {
+  let length = 0;
+  while (length < 3 && ((bytes[length] ?? 0) & 0xc0) === 0x80) length++;
+  return length;
+}
+
 /** Length of the sequence that `lead` begins; 1 where it begins none (RFC 3629, section 4). */
 function sequenceLength(lead: number, second: number | undefined): number {
   if (lead >= 0xc2 && lead <= 0xdf) return 2;

@@ -1,5 +1,5 @@
 import type { ByteRing } from "../lib/ring.ts";
-import { wholeCharacters } from "../lib/utf8.ts";
+import { cutCharacter, wholeCharacters } from "../lib/utf8.ts";
 import type { TerminalSize } from "../runtime/runtime.ts";
 import { Credit } from "./credit.ts";
 import type { InputResult, InputStream } from "./input.ts";
@@ -50,6 +50,13 @@ export interface Source {
   detach(attachment: Attachment): void;
   /** The attachment has moved on, or can't. */
   regulate(): void;
+}
+
+/** Offset of the first byte that there is to give: as text, of the first character that is whole. */
+export function startOf(ring: ByteRing, text: boolean): number {
+  const { start, end } = ring;
+  if (!text || start === 0) return start;
+  return start + cutCharacter(ring.view(start, Math.min(start + 3, end)));
 }
 
 /**
@@ -182,7 +189,11 @@ export class Attachment {
       this.#awaitAcknowledgement();
       return false;
     }
-    if (this.#offset < ring.start) this.#skip();
+    const start = startOf(ring, this.#text);
+    if (this.#offset < start) {
+      this.#skip(start);
+      return true;
+    }
     const frameBytes = this.#credit?.frameBytes ?? TERMINAL_LIMITS.frameBytes;
     const to = Math.min(ring.end, this.#offset + Math.min(frameBytes, room));
     const bytes = this.#whole(ring.view(this.#offset, to), to);
@@ -206,12 +217,11 @@ export class Attachment {
   }
 
   /** What it had not got is gone: it is told so, and goes on with what there is. */
-  #skip(): void {
-    const { ring, screen } = this.#source;
-    const missing = ring.start - this.#offset;
-    this.#offset = ring.start;
-    this.#credit?.skipped(this.#offset);
-    this.viewer.gap(missing, this.#offset, screen.restoreAt(this.#offset));
+  #skip(start: number): void {
+    const missing = start - this.#offset;
+    this.#offset = start;
+    this.#credit?.skipped(start);
+    this.viewer.gap(missing, start, this.#source.screen.restoreAt(start));
   }
 
   #giveExit(): boolean {

@@ -7,7 +7,7 @@ import {
   type TerminalOptions,
   type TerminalSize,
 } from "../runtime/runtime.ts";
-import type { Attachment, Viewer } from "./attachment.ts";
+import { type Attachment, startOf, type Viewer } from "./attachment.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 import { Session } from "./session.ts";
 
@@ -116,7 +116,7 @@ export class TerminalHub {
     if (found) await found.inputSettled(request.clientId);
     if (!found && request.readOnly) throw notFound("Terminal session");
     const session = found ?? (await this.#begin(environmentId, request.size ?? DEFAULT_SIZE));
-    const { start } = session.ring;
+    const start = startOf(session.ring, request.text);
     const offset = found ? (request.offset ?? start) : 0;
     const isInTheMiddle = found !== undefined && request.offset === null && start > 0;
     return {

@@ -98,6 +98,54 @@ describe("a session", () => {
     expect(fresh.restore).toBe("\x18\x1b[!p\x1b[?1049h\x1b[?2004h");
   });
 
+  test.each([
+    ["bytes", false],
+    ["text, which begins with a whole character", true],
+  ])("whose scrollback begins within a character is given as %s", async (_what, text) => {
+    const { attach, pty } = setUp();
+    const { attachment, session } = await attach();
+    attachment.detach();
+    pty().print("€".repeat(400_000));
+    for (let n = 0; n < 3; n++) {
+      const { start } = session.ring;
+      const whole = text ? Math.ceil(start / 3) * 3 : start;
+      const late = await attach({ sessionId: session.id, offset: 5, text });
+      expect(late.viewer.gaps).toMatchObject([{ bytes: whole - 5, offset: whole }]);
+      const fresh = await attach({ sessionId: session.id, text });
+      expect(fresh.attachment.offset).toBe(session.ring.end);
+      expect(fresh.viewer.bytes.length).toBe(session.ring.end - whole);
+      if (text) expect(late.viewer.text + fresh.viewer.text).not.toContain("\ufffd");
+      late.attachment.detach();
+      fresh.attachment.detach();
+      pty().print(`${"€".repeat(33)}x`);
+    }
+  });
+
+  test("as text skips what remains of a character after output was lost on the way, and no more than that", async () => {
+    const { attach, pty } = setUp();
+    const { viewer, attachment } = await attach({ text: true });
+    pty().print("a");
+    pty().options.onGap?.(100);
+    for (const byte of Buffer.from("€b").subarray(1)) pty().print(new Uint8Array([byte]));
+    expect(viewer.text).toBe("ab");
+    expect(viewer.gaps.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(102);
+    pty().options.onGap?.(100);
+    pty().print(new Uint8Array(10).fill(0x80));
+    expect(viewer.text).toBe(`ab${"\ufffd".repeat(7)}`);
+    expect(attachment.offset).toBe(1 + 100 + 3 + 100 + 10);
+  });
+
+  test("that has ended with the rest of a character says so to whoever reads it as text", async () => {
+    const { attach, pty } = setUp();
+    const { session, attachment } = await attach();
+    attachment.detach();
+    pty().options.onGap?.(10);
+    pty().print(new Uint8Array([0x82, 0xac]));
+    pty().options.onExit(0);
+    const { viewer } = await attach({ sessionId: session.id, offset: 3, text: true });
+    expect(viewer).toMatchObject({ text: "", exitCode: 0, gaps: [{ bytes: 9, offset: 12 }] });
+  });
+
   test("of which output was lost on the way tells each viewer of one gap, and goes on after it", async () => {
     const { attach, pty } = setUp();
     const quick = await attach();
