@@ -107,7 +107,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#environment = { ...environment };
     this.#size = request.size;
     this.#unwatch = deps.environments.watch(environment.id, (change) => this.#follow(change));
-    this.#input = new TypedInput(peer);
+    this.#input = new TypedInput(peer, request.sessionId !== null);
   }
 
   begin(): void {
@@ -361,8 +361,10 @@ class TerminalSocket implements Channel, Viewer {
 
   #type(bytes: Uint8Array, seq: number | undefined): void {
     if (this.#request.readOnly) this.#peer.complain("This connection can only view the terminal");
-    else if (this.#attachment === null && !this.#isOpening) this.#tellWaiting();
-    else this.#input.type(bytes, seq);
+    else if (this.#attachment === null && !this.#isOpening) {
+      this.#input.drop(seq);
+      this.#tellWaiting();
+    } else this.#input.type(bytes, seq);
   }
 
   /** The first is applied at once, of those that follow closely the last. */

@@ -16,6 +16,11 @@ export class TypedInput {
   /** What came while the terminal was being opened. */
   #early: { bytes: Uint8Array; seq: number | undefined }[] = [];
   #earlyBytes = 0;
+  /** Since it was attached last, something was dropped that its client will send again. */
+  #hasDropped = false;
+  /** A client that never had a terminal must begin with the first number that was dropped, or one before. */
+  #beginsWith = Number.POSITIVE_INFINITY;
+  #mayGoOn: boolean;
   #ackTimer: Timer | undefined;
   /** What the client knows to be taken: that is never less. */
   #told = { seq: 0, offset: 0 };
@@ -23,8 +28,10 @@ export class TypedInput {
   /** It sends numbers, or counts bytes. */
   #awaitsAcks: boolean;
 
-  constructor(peer: Peer) {
+  /** @param mayGoOn its client may count on from a terminal it had before, which is gone */
+  constructor(peer: Peer, mayGoOn: boolean) {
     this.#peer = peer;
+    this.#mayGoOn = mayGoOn;
     this.#awaitsAcks = peer.speaksBinary;
     this.#held = new HeldInput({
       messages: peer.messages,
@@ -40,6 +47,8 @@ export class TypedInput {
     const { input } = attachment;
     this.#told = { seq: input.seq, offset: input.bytes };
     input.onTaken = this.#onTaken;
+    this.#hasDropped = false;
+    this.#mayGoOn = true;
     const early = this.#early;
     this.#early = [];
     this.#earlyBytes = 0;
@@ -61,6 +70,18 @@ export class TypedInput {
     this.#held.run();
   }
 
+  /**
+   * It can't be typed, and is not kept. A client that counts what it types sends it again once it is attached,
+   * with all that came after: nothing else of it may be typed before.
+   */
+  drop(seq: number | undefined): void {
+    if (!this.#counts(seq)) return;
+    this.#hasDropped = true;
+    this.#early = [];
+    this.#earlyBytes = 0;
+    if (seq !== undefined && !this.#mayGoOn) this.#beginsWith = Math.min(this.#beginsWith, seq);
+  }
+
   /** @param bytes may be used by the caller again afterwards */
   type(bytes: Uint8Array, seq: number | undefined): void {
     const attachment = this.#attachment;
@@ -74,8 +95,13 @@ export class TypedInput {
       return;
     }
     this.#awaitsAcks ||= seq !== undefined;
+    if (seq !== undefined && seq > this.#beginsWith) {
+      this.#skipped(seq, this.#beginsWith);
+      return;
+    }
     switch (attachment.admit(bytes.length, seq)) {
       case "taken":
+        if (seq !== undefined) this.#beginsWith = Number.POSITIVE_INFINITY;
         this.#held.push(bytes);
         this.#acknowledgeSoon();
         return;
@@ -83,14 +109,26 @@ export class TypedInput {
         this.#acknowledgeSoon();
         return;
       case "skipped":
-        this.#peer.complain(`Input ${seq} was not taken: number ${attachment.input.seq + 1} comes next`);
+        this.#skipped(seq, attachment.input.seq + 1);
         return;
       case "refused":
         this.#refuseMore();
     }
   }
 
+  #counts(seq: number | undefined): boolean {
+    return seq !== undefined || this.#peer.speaksBinary;
+  }
+
+  #skipped(seq: number | undefined, next: number): void {
+    this.#peer.complain(`Input ${seq} was not taken: number ${next} comes next`);
+  }
+
   #keep(bytes: Uint8Array, seq: number | undefined): void {
+    if (this.#hasDropped && this.#counts(seq)) {
+      this.drop(seq);
+      return;
+    }
     this.#earlyBytes += bytes.length + messageBytes;
     if (this.#earlyBytes > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
     else this.#early.push({ bytes: new Uint8Array(bytes), seq });

@@ -318,6 +318,102 @@ describe("an environment's life", () => {
     expect(client.output).not.toContain("too early");
   });
 
+  /** A terminal that is opened when the test says so. */
+  function serveSlowly() {
+    const ptys: ScriptedPty[] = [];
+    let opened = Promise.withResolvers<void>();
+    const server = serveTerminals({
+      open: async (_id, options) => {
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        await opened.promise;
+        return pty;
+      },
+    });
+    const said = async (client: Client) => {
+      const pongs = client.types.filter((type) => type === "pong").length;
+      client.send({ type: "ping" });
+      await client.next("pong", pongs);
+    };
+    const open = () => {
+      opened.resolve();
+      opened = Promise.withResolvers();
+    };
+    return { server, ptys, open, said };
+  }
+
+  test("numbered input that came too early is typed once when it is sent again", async () => {
+    const { server: serving, ptys, open, said } = serveSlowly();
+    await using server = serving;
+    server.environments.become("installing");
+    const client = new Client(server.url());
+    const type = (...numbers: number[]) => {
+      for (const seq of numbers) client.send({ type: "input", data: `<${seq}>`, seq });
+    };
+    await client.next("welcome");
+    type(1);
+    await said(client);
+    server.environments.become("running", null, 100);
+    type(2);
+    await said(client);
+    open();
+    expect(await client.next("welcome", 1)).toMatchObject({ input_seq: 0, input_offset: 0 });
+    // Was on its way when the terminal came.
+    type(3);
+    expect((await client.next("error")).message).toBe("Input 3 was not taken: number 1 comes next");
+    type(1, 2, 3);
+    await until(() => ptys[0]?.typed === "<1><2><3>");
+    await until(() => client.messages.at(-1)?.seq === 3);
+    expect(client.messages.filter(({ type }) => type === "input_ack").at(-1)).toMatchObject({ offset: 9 });
+  });
+
+  test.each([
+    ["sends again what was not taken", [2, 3, 4], "<2><3><4>"],
+    ["leaves it", [5], "<5>"],
+  ])("a client that counts on over a restart, and %s, goes on", async (_what, next, typed) => {
+    const { server: serving, ptys, open, said } = serveSlowly();
+    await using server = serving;
+    const client = new Client(server.url());
+    const type = (...numbers: number[]) => {
+      for (const seq of numbers) client.send({ type: "input", data: `<${seq}>`, seq });
+    };
+    await until(() => ptys.length === 1);
+    open();
+    await client.next("welcome");
+    type(1);
+    await client.next("input_ack");
+    server.environments.become("restarting");
+    server.hub.endAll(ENVIRONMENT_ID);
+    type(2, 3);
+    await said(client);
+    server.environments.become("running", null, 100);
+    type(4);
+    await said(client);
+    open();
+    expect(await client.next("welcome", 1)).toMatchObject({ resumed: false, input_seq: 0 });
+    type(...next);
+    await until(() => ptys[1]?.typed === typed);
+    expect(client.types).not.toContain("error");
+  });
+
+  test("bytes that are counted are not kept after some that were dropped", async () => {
+    const { server: serving, ptys, open, said } = serveSlowly();
+    await using server = serving;
+    server.environments.become("installing");
+    const client = new Client(server.url(), { protocols: ["devpocket.v1.binary"] });
+    await client.next("welcome");
+    client.socket.send(Buffer.from("A"));
+    await said(client);
+    server.environments.become("running", null, 100);
+    client.socket.send(Buffer.from("BB"));
+    await said(client);
+    open();
+    expect(await client.next("welcome", 1)).toMatchObject({ input_offset: 0 });
+    client.socket.send(Buffer.from("ABB"));
+    expect(await client.next("input_ack")).toMatchObject({ offset: 3 });
+    expect(ptys[0]?.typed).toBe("ABB");
+  });
+
   test.each(["stopping", "stopped", "terminated"] as const)("%s closes it with 1000", async (status) => {
     await using server = serveTerminals();
     const client = new Client(server.url());
