@@ -162,10 +162,10 @@ export class Session implements Source {
     }
   }
 
-  /** A new viewer. A connection that the same client still seems to have is displaced. */
+  /** A new viewer. A connection of its kind that the same client still seems to have is displaced. */
   attach(options: AttachmentOptions): Attachment {
     for (const other of [...this.#attachments]) {
-      if (other.clientId !== options.clientId) continue;
+      if (other.clientId !== options.clientId || other.readOnly !== options.readOnly) continue;
       other.viewer.displaced();
       other.detach();
     }

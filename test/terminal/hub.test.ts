@@ -214,6 +214,19 @@ describe("a session", () => {
     expect(anew.viewer.text).toBe("x");
   });
 
+  test("displaces no connection of the same client in another mode", async () => {
+    const { attach } = setUp();
+    const editor = await attach({ clientId: "phone" });
+    const look = { clientId: "phone", sessionId: editor.session.id, readOnly: true };
+    const one = await attach(look);
+    const two = await attach(look);
+    expect(editor.viewer.wasDisplaced).toBe(false);
+    const again = await attach({ ...look, readOnly: false });
+    const viewers = [editor, one, two, again].map(({ viewer }) => viewer.wasDisplaced);
+    expect(viewers).toEqual([true, true, false, false]);
+    expect(editor.session.attached).toBe(2);
+  });
+
   test("takes numbered input once and in order", async () => {
     const { attach, pty } = setUp();
     const { attachment } = await attach();
