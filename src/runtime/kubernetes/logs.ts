@@ -10,7 +10,7 @@ import type { Looking } from "./look.ts";
 import type { Mirror } from "./mirror.ts";
 import { CONTAINER, GENERATION_ANNOTATION, startupNonce } from "./names.ts";
 import { type KubeEvent, type Pod, timeMs } from "./objects.ts";
-import { generationOfPod, hasEnded, type Sight } from "./observe.ts";
+import { generationOfPod, hasEnded, isOver, type Sight } from "./observe.ts";
 import { openPodLog, type PodLog, type PodLogLine } from "./podlog.ts";
 import {
   type ContainerPosition,
@@ -285,11 +285,12 @@ function runsOf(pods: Pod[]): Run[] {
 function runsOfPod(pod: Pod): Run[] {
   const status = pod.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
   const { state, lastState, restartCount = 0 } = status ?? {};
-  const running = state?.running !== undefined;
-  if (!running && !state?.terminated && !lastState?.terminated) return [];
-  const current: Run = { pod, restartCount, previous: false, over: !running };
+  const begun = state?.running ?? state?.terminated;
+  if (!begun && !lastState?.terminated) return [];
+  // Of the containers of a pod that is over (evicted, out of time) the cluster may say for ever that they run.
+  const current: Run = { pod, restartCount, previous: false, over: !state?.running || isOver(pod) };
   const before: Run = { pod, restartCount: restartCount - 1, previous: true, over: true };
   // While it waits to be started again, the run that has ended last is what the cluster gives as either.
-  const hasBefore = restartCount > 0 && (running || state?.terminated !== undefined);
+  const hasBefore = restartCount > 0 && begun !== undefined;
   return hasBefore ? [before, current] : [current];
 }

@@ -4,9 +4,10 @@ import { createLogger } from "../../../src/lib/logger.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
 import { environmentName, namespaceName } from "../../../src/runtime/kubernetes/names.ts";
 import type { ContainerStatus, KubeEvent } from "../../../src/runtime/kubernetes/objects.ts";
+import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
 import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
 import { type LogLine, type Runtime, RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
-import { objectsOf, StandIn, type Stream } from "./stand-in.ts";
+import { listOf, objectsOf, podOf, StandIn, type Stream } from "./stand-in.ts";
 
 const REF = { environmentId: newId(), userId: newId() };
 const EVENT: KubeEvent = {
@@ -129,6 +130,35 @@ describe("an environment's log", () => {
       (url) => sending([url.searchParams.get("previous") === "true" ? last : "run 1"], url),
     );
     expect(shown(await read())).toEqual(expected);
+  });
+
+  /** The environment's pod, and one before it that is over and of whose container the cluster says `state`. */
+  function openWithFailed(state: ContainerStatus["state"] = {}, restartCount = 0): void {
+    const failed = podOf(REF, { state, lastState: { terminated }, restartCount }, "Failed");
+    failed.metadata = {
+      ...failed.metadata,
+      name: "env-0",
+      uid: "p0",
+      creationTimestamp: "2026-01-01T00:00:00Z",
+    };
+    const pod = podOf(REF, ENDED, OVER.phase);
+    pod.metadata.creationTimestamp = "2026-01-01T00:01:00Z";
+    const objects = objectsOf(REF, ENDED, OVER);
+    objects.set(environmentPaths(REF).pods, listOf([failed, pod]));
+    open(
+      ({ pathname }) => objects.get(pathname),
+      (url) => {
+        const of = url.pathname.split("/").at(-2);
+        return sending([url.searchParams.get("previous") === "true" ? `${of} before` : `${of}`], url);
+      },
+    );
+  }
+
+  const running = { startedAt: "2026-01-01T00:00:00Z" };
+
+  test("goes on with the next pod after one that is over, though its container is said to run", async () => {
+    openWithFailed({ running }, 1);
+    expect(shown(await read())).toEqual(["env-0 before", "env-0", "env-1"]);
   });
 });
 

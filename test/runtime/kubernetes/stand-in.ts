@@ -153,22 +153,31 @@ export function objectsOf(
   { replicas = 1, phase = "Running" } = {},
 ): Map<string, object> {
   const paths = environmentPaths(ref);
-  const annotations = { [GENERATION_ANNOTATION]: "1" };
-  const labels = { [ENVIRONMENT_LABEL]: ref.environmentId, [USER_LABEL]: ref.userId };
+  const metadata = metadataOf(ref);
   const deployment: Deployment = {
-    metadata: { name: "env", labels, generation: 1 },
-    spec: { replicas, template: { metadata: { annotations }, spec: { containers: [] } } },
+    metadata: { ...metadata, name: "env", generation: 1 },
+    spec: { replicas, template: { metadata, spec: { containers: [] } } },
   };
-  const pod: Pod = {
-    metadata: { name: "env-1", namespace: "user", uid: "p1", labels, annotations },
+  return new Map<string, object>([
+    [paths.deployment, deployment],
+    [paths.pods, listOf([podOf(ref, container, phase)])],
+  ]);
+}
+
+export function podOf(ref: EnvironmentRef, container: Partial<ContainerStatus>, phase: string): Pod {
+  return {
+    metadata: { ...metadataOf(ref), name: "env-1", namespace: "user", uid: "p1" },
     spec: { containers: [{ name: CONTAINER }] },
     status: {
       phase,
       containerStatuses: [{ name: CONTAINER, ready: true, restartCount: 0, ...container }],
     },
   };
-  return new Map<string, object>([
-    [paths.deployment, deployment],
-    [paths.pods, listOf([pod])],
-  ]);
+}
+
+function metadataOf(ref: EnvironmentRef) {
+  return {
+    labels: { [ENVIRONMENT_LABEL]: ref.environmentId, [USER_LABEL]: ref.userId },
+    annotations: { [GENERATION_ANNOTATION]: "1" },
+  };
 }
