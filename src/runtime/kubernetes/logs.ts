@@ -157,11 +157,10 @@ class LogReader {
   #isPast(run: Run): boolean {
     const { container } = this.#position;
     if (this.#finished.has(keyOf(run))) return true;
-    return (
-      container?.podUid === run.pod.metadata.uid &&
-      container !== null &&
-      run.restartCount < container.restartCount
-    );
+    if (container === null) return false;
+    // The cluster keeps pods that are over for as long as it likes, longer than those that came after them.
+    if (container.podUid !== run.pod.metadata.uid) return createdMs(run.pod) < container.podCreatedMs;
+    return run.restartCount < container.restartCount;
   }
 
   async #open(run: Run): Promise<boolean> {
@@ -234,7 +233,13 @@ class LogReader {
 
   #standing({ run, counter, installed }: Reading, parts: number): ContainerPosition {
     const { uid = "" } = run.pod.metadata;
-    return { podUid: uid, restartCount: run.restartCount, ...counter.position(parts), installed };
+    return {
+      podUid: uid,
+      podCreatedMs: createdMs(run.pod),
+      restartCount: run.restartCount,
+      ...counter.position(parts),
+      installed,
+    };
   }
 
   #eventsUntil(atMs: number): LogLine[] {
@@ -278,8 +283,11 @@ function isSuperseded({ pod, restartCount, previous }: Run, pods: Pod[]): boolea
 
 /** The runs whose logs the cluster still has, in order. */
 function runsOf(pods: Pod[]): Run[] {
-  const createdMs = (pod: Pod) => timeMs(pod.metadata.creationTimestamp) ?? 0;
   return pods.toSorted((a, b) => createdMs(a) - createdMs(b)).flatMap(runsOfPod);
+}
+
+function createdMs(pod: Pod): number {
+  return timeMs(pod.metadata.creationTimestamp) ?? 0;
 }
 
 function runsOfPod(pod: Pod): Run[] {

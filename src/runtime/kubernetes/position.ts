@@ -9,6 +9,8 @@ import type { StampedLine } from "./podlog.ts";
 
 export interface ContainerPosition {
   podUid: string;
+  /** What is left of pods made before has been read. 0: not known. */
+  podCreatedMs: number;
   restartCount: number;
   /** The latest time of a line that was given, in nanoseconds. */
   latestNs: bigint;
@@ -43,23 +45,27 @@ export function formatCursor({ container, events }: Position): string {
         container.lines,
         container.parts,
         container.installed ? "a" : "i",
+        container.podCreatedMs,
       ]
     : ["-"];
   return `1.${events}.${parts.join(".")}`;
 }
 
-const CURSOR = /^1\.(\d+)\.(?:-|([\w-]+)\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.([ai]))$/;
+/** Cursors of before lack the last number. */
+const CURSOR = /^1\.(\d+)\.(?:-|([\w-]+)\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.([ai])(?:\.(\d+))?)$/;
 
 /** Null for what is no cursor of ours: the log then begins at its beginning. */
 export function parseCursor(cursor: string): Position | null {
   const match = CURSOR.exec(cursor);
   if (!match) return null;
-  const [, events = "0", podUid, restartCount, latestNs = "0", lines, parts, installed] = match;
+  const [, events = "0", podUid, restartCount, latestNs = "0", lines, parts, installed, podCreatedMs = "0"] =
+    match;
   const container =
     podUid === undefined
       ? null
       : {
           podUid,
+          podCreatedMs: Number(podCreatedMs),
           restartCount: Number(restartCount),
           latestNs: BigInt(latestNs),
           lines: Number(lines),

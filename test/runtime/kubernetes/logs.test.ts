@@ -3,7 +3,7 @@ import { newId } from "../../../src/lib/ids.ts";
 import { createLogger } from "../../../src/lib/logger.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
 import { environmentName, namespaceName } from "../../../src/runtime/kubernetes/names.ts";
-import type { ContainerStatus, KubeEvent } from "../../../src/runtime/kubernetes/objects.ts";
+import type { ContainerStatus, KubeEvent, Pod } from "../../../src/runtime/kubernetes/objects.ts";
 import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
 import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
 import { type LogLine, type Runtime, RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
@@ -132,33 +132,45 @@ describe("an environment's log", () => {
     expect(shown(await read())).toEqual(expected);
   });
 
-  /** The environment's pod, and one before it that is over and of whose container the cluster says `state`. */
-  function openWithFailed(state: ContainerStatus["state"] = {}, restartCount = 0): void {
-    const failed = podOf(REF, { state, lastState: { terminated }, restartCount }, "Failed");
-    failed.metadata = {
-      ...failed.metadata,
-      name: "env-0",
-      uid: "p0",
-      creationTimestamp: "2026-01-01T00:00:00Z",
-    };
-    const pod = podOf(REF, ENDED, OVER.phase);
-    pod.metadata.creationTimestamp = "2026-01-01T00:01:00Z";
+  /**
+   * An environment's pods, made a minute apart, of the first of which the cluster says `state`; what of the
+   * list it still has can be changed.
+   */
+  function openWithPods(state: ContainerStatus["state"] = {}, restartCount = 0): Pod[] {
+    const first = podOf(REF, { state, lastState: { terminated }, restartCount }, "Failed");
+    const pods = [first, podOf(REF, ENDED, OVER.phase), podOf(REF, ENDED, OVER.phase)].map((pod, index) => {
+      const creationTimestamp = `2026-01-01T00:0${index}:00Z`;
+      const metadata = { ...pod.metadata, name: `pod-${index}`, uid: `p${index}`, creationTimestamp };
+      return { ...pod, metadata };
+    });
     const objects = objectsOf(REF, ENDED, OVER);
-    objects.set(environmentPaths(REF).pods, listOf([failed, pod]));
+    const { pods: path } = environmentPaths(REF);
     open(
-      ({ pathname }) => objects.get(pathname),
+      ({ pathname }) => (pathname === path ? listOf(pods) : objects.get(pathname)),
       (url) => {
-        const of = url.pathname.split("/").at(-2);
-        return sending([url.searchParams.get("previous") === "true" ? `${of} before` : `${of}`], url);
+        const name = url.pathname.split("/").at(-2) ?? "";
+        return sending([url.searchParams.get("previous") === "true" ? `${name}, before` : name], url);
       },
     );
+    return pods;
   }
 
   const running = { startedAt: "2026-01-01T00:00:00Z" };
 
   test("goes on with the next pod after one that is over, though its container is said to run", async () => {
-    openWithFailed({ running }, 1);
-    expect(shown(await read())).toEqual(["env-0 before", "env-0", "env-1"]);
+    openWithPods({ running }, 1);
+    expect(shown(await read())).toEqual(["pod-0, before", "pod-0", "pod-1", "pod-2"]);
+  });
+
+  test("has nothing again of a pod from before the one where it goes on, be that one gone or not", async () => {
+    const pods = openWithPods({ terminated });
+    const whole = await read();
+    expect(shown(whole)).toEqual(["pod-0", "pod-1", "pod-2"]);
+    for (const [index, { cursor }] of whole.entries()) {
+      expect(await read(cursor)).toEqual(whole.slice(index + 1));
+    }
+    pods.splice(1, 1);
+    expect(await read(whole[1]?.cursor)).toEqual(whole.slice(2));
   });
 });
 

@@ -66,6 +66,7 @@ describe("a cursor", () => {
     {
       container: {
         podUid: "d6f1edb3-45c5-461e-9ac3-e4367a2df4c6",
+        podCreatedMs: 1795305400000,
         restartCount: 2,
         latestNs: 1795305501075182120n,
         lines: 3,
@@ -76,6 +77,14 @@ describe("a cursor", () => {
     },
   ])("is read as it was written (%#)", (position) => {
     expect(parseCursor(formatCursor(position))).toEqual(position);
+  });
+
+  test("may be of before positions told when a pod was made", () => {
+    const container = { podUid: "u", podCreatedMs: 0, restartCount: 1, latestNs: 2n, lines: 3, parts: 4 };
+    expect(parseCursor("1.5.u.1.2.3.4.a")).toEqual({
+      container: { ...container, installed: true },
+      events: 5n,
+    });
   });
 
   test.each(["", "1", "1.x.-", "2.0.-", "1.0.a.b.c.d.e.f", "1.0.u.1.2.3.4.z"])("is not %p", (text) => {
