@@ -318,6 +318,18 @@ export function runtimeContract(
       expect(new Set(again.map(({ cursor }) => cursor)).size).toBe(again.length);
     });
 
+    test("a long line is logged as it was written, in as many parts as it takes", async () => {
+      const spec = await running({
+        startupCommands: [
+          "printf 1; i=0; while [ $i -lt 12500 ]; do i=$((i+1)); printf éé; done; echo; echo end",
+        ],
+      });
+      const lines = await readLog(spec, null, ({ message }) => message === "end");
+      const begin = lines.findIndex(({ message }) => message.startsWith("1é"));
+      const parts = lines.slice(begin, -1).map(({ message }) => message);
+      expect(parts.join("")).toBe(`1${"é".repeat(25_000)}`);
+    });
+
     test("following a log ends when the environment stops and everything was given", async () => {
       const spec = await running({ startupCommands: ["echo first"] });
       const followed = readLog(spec, null, () => false);

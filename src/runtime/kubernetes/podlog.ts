@@ -66,6 +66,7 @@ export async function openPodLog(
     ],
     ["binary.k8s.io"],
   );
+  const joiner = new PieceJoiner();
   const decoder = new TextDecoder();
   const splitter = new LineSplitter(LINE_LIMIT_CHARS);
   const lines: PodLogLine[] = [];
@@ -76,7 +77,8 @@ export async function openPodLog(
 
   keepAlive(socket, { everyMs: pingEveryMs, mayBeSilent: () => paused });
   socket.onmessage = ({ data }) => {
-    for (const { text, isCut } of splitter.push(decoder.decode(data, { stream: true }))) {
+    const bytes = joiner.push(new Uint8Array(data));
+    for (const { text, isCut } of splitter.push(decoder.decode(bytes, { stream: true }))) {
       if (text === "") continue;
       const line = { ...stamped(text), isCut };
       lines.push(line);
@@ -119,6 +121,8 @@ function charsOf({ text }: PodLogLine): number {
 }
 
 const STAMP = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) /;
+/** The longest that STAMP matches. */
+const STAMP_LIMIT = "2026-01-01T00:00:00.000000000+00:00 ".length;
 
 /** Splits kubelet's time from a line. A line without one (kubelet's own complaints) counts as of the epoch. */
 export function stamped(line: string): StampedLine {
@@ -130,4 +134,64 @@ export function stamped(line: string): StampedLine {
     atNs: BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, "0") || 0),
     text: line.slice(whole.length),
   };
+}
+
+/** Of so many bytes are the pieces in which the node keeps a line that is longer. */
+const PIECE_BYTES = 16 * 1024;
+const NEW_LINE = 0x0a;
+const NOTHING = new Uint8Array();
+
+/**
+ * Takes out the times that older kubelets (1.20) put before every piece of a line, where newer ones have one
+ * before the first alone. It works on bytes, as the pieces are: a time may stand inside a character.
+ */
+export class PieceJoiner {
+  /** What came last and may be the beginning of a time. */
+  #held: Uint8Array = NOTHING;
+  #isBegun = false;
+  /** Bytes up to where the next time may stand: none after a piece without one, until the line's end. */
+  #left = 0;
+
+  /** The bytes without the times that do not belong there, as far as can be told. */
+  push(bytes: Uint8Array): Uint8Array {
+    const all = this.#held.length > 0 ? Buffer.concat([this.#held, bytes]) : bytes;
+    const kept: Uint8Array[] = [];
+    let from = 0;
+    let at = 0;
+    while (at < all.length) {
+      if (this.#left === 0) {
+        const length = stampLength(all.subarray(at, at + STAMP_LIMIT));
+        if (length === null) break;
+        if (this.#isBegun && length > 0) {
+          kept.push(all.subarray(from, at));
+          from = at + length;
+        }
+        at += length;
+        this.#isBegun = true;
+        this.#left = length > 0 ? PIECE_BYTES : Number.POSITIVE_INFINITY;
+      }
+      const end = all.indexOf(NEW_LINE, at);
+      const length = (end < 0 ? all.length : end) - at;
+      if (end < 0 || length > this.#left) {
+        const step = Math.min(length, this.#left);
+        this.#left -= step;
+        at += step;
+      } else {
+        this.#isBegun = false;
+        this.#left = 0;
+        at = end + 1;
+      }
+    }
+    this.#held = all.slice(at);
+    if (kept.length === 0) return all.subarray(from, at);
+    return Buffer.concat([...kept, all.subarray(from, at)]);
+  }
+}
+
+/** How long the time is with which `bytes` begin, 0 where they do not; null: there are too few to tell. */
+function stampLength(bytes: Uint8Array): number | null {
+  const text = String.fromCharCode(...bytes);
+  const match = STAMP.exec(text);
+  if (match) return match[0].length;
+  return bytes.length < STAMP_LIMIT && !/[\n ]/.test(text) ? null : 0;
 }

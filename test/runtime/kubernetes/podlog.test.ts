@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { createBell } from "../../../src/runtime/kubernetes/bell.ts";
-import { openPodLog, type PodLog } from "../../../src/runtime/kubernetes/podlog.ts";
+import { openPodLog, PieceJoiner, type PodLog } from "../../../src/runtime/kubernetes/podlog.ts";
 import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/streams.ts";
 import { SilentStandIn, StandIn, type Stream } from "./stand-in.ts";
 
@@ -31,6 +31,71 @@ describe("lines", () => {
         expect(splitAt(text, cuts)).toEqual(expected);
       }),
     );
+  });
+});
+
+describe("the pieces of a long line", () => {
+  const KIB_16 = 16 * 1024;
+  const stamps = fc.constantFrom(STAMP, "2026-11-21T23:37:08.5Z ", "2026-11-22T00:37:08.000000000+01:00 ");
+  // Around the ends of pieces, and of characters of two bytes that begin at an odd one.
+  const texts = fc
+    .record({
+      begin: fc.constantFrom("", "x", STAMP, `x${STAMP}`),
+      fill: fc.constantFrom("a", "é", "𝄞"),
+      pieces: fc.integer({ min: 0, max: 3 }),
+      over: fc.integer({ min: -40, max: 40 }),
+      end: fc.constantFrom("", STAMP, "2026-11-21T23:37"),
+    })
+    .map(({ begin, fill, pieces, over, end }) => {
+      const bytes = Math.max(0, pieces * KIB_16 + over - begin.length);
+      return `${begin}${fill.repeat(Math.ceil(bytes / Buffer.byteLength(fill)))}${end}`;
+    });
+
+  /** A line as the node keeps it and kubelet sends it, with a time before every piece or the first alone. */
+  function sent(stamp: string, text: string, isOld: boolean): Buffer {
+    const bytes = Buffer.from(text);
+    const parts: Buffer[] = [];
+    for (let at = 0; at === 0 || at < bytes.length; at += KIB_16) {
+      if (isOld || at === 0) parts.push(Buffer.from(stamp));
+      parts.push(bytes.subarray(at, at + KIB_16));
+    }
+    return Buffer.concat([...parts, Buffer.from("\n")]);
+  }
+
+  function joined(bytes: Buffer, cuts: number[]): string {
+    const joiner = new PieceJoiner();
+    const ends = [...cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b), bytes.length];
+    return Buffer.concat(
+      ends.map((end, index) => joiner.push(bytes.subarray(ends[index - 1] ?? 0, end))),
+    ).toString();
+  }
+
+  test("are joined to the line that was written, however it comes, and of its text nothing is taken", () => {
+    const lines = fc.array(fc.tuple(stamps, texts), { maxLength: 4 });
+    fc.assert(
+      fc.property(lines, fc.array(fc.nat(), { maxLength: 8 }), (all, cuts) => {
+        const old = Buffer.concat(all.map(([stamp, text]) => sent(stamp, text, true)));
+        expect(joined(old, cuts)).toBe(all.map(([stamp, text]) => `${stamp}${text}\n`).join(""));
+      }),
+    );
+  });
+
+  test("are no other where kubelet sends one time a line, or none", () => {
+    const time = `${"a".repeat(KIB_16 - 1)}${STAMP}`;
+    for (const line of [
+      `${STAMP}${"a".repeat(50_000)}`,
+      `${STAMP}${time}${time}`,
+      time,
+      `a${time}`,
+      "",
+      "x",
+    ]) {
+      const bytes = Buffer.from(`${line}\n${STAMP}after\n`);
+      for (let bytesEach = 1; bytesEach <= bytes.length; bytesEach *= 7) {
+        const cuts = Array.from({ length: bytes.length / bytesEach }, (_, index) => index * bytesEach);
+        expect(joined(bytes, cuts)).toBe(bytes.toString());
+      }
+    }
   });
 });
 
@@ -70,6 +135,20 @@ describe("a container's log", () => {
     expect(cut).toBe(1);
     expect(texts.map(({ length }) => length)).toEqual([256 * 1024 - STAMP.length, 5]);
     expect(texts[1]).toBe("after");
+  });
+
+  test("has no times within a line of which kubelet sends the pieces with a time each", async () => {
+    const text = `x${"é".repeat(150_000)}`;
+    const bytes = Buffer.from(text);
+    const { texts, cut } = await read((stream) => {
+      for (let at = 0; at < bytes.length; at += 16 * 1024) {
+        stream.send(Buffer.concat([Buffer.from(STAMP), bytes.subarray(at, at + 16 * 1024)]));
+      }
+      stream.send(Buffer.from(`\n${STAMP}after\n`));
+      stream.close(1000);
+    });
+    expect(texts).toEqual([text, "after"]);
+    expect(cut).toBe(0);
   });
 
   test("goes on for any number of lines", async () => {
