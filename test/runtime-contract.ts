@@ -330,6 +330,12 @@ export function runtimeContract(
       expect(parts.join("")).toBe(`1${"é".repeat(25_000)}`);
     });
 
+    test("what separates marks begins a line of a log, and is not shown", async () => {
+      const spec = await running({ startupCommands: ["printf 'one\\036two\\n\\036three\\nend\\n'"] });
+      const lines = await readLog(spec, null, ({ message }) => message === "end");
+      expect(lines.slice(-4).map(({ message }) => message)).toEqual(["one", "two", "three", "end"]);
+    });
+
     test("following a log ends when the environment stops and everything was given", async () => {
       const spec = await running({ startupCommands: ["echo first"] });
       const followed = readLog(spec, null, () => false);

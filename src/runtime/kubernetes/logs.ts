@@ -1,6 +1,6 @@
 import { cleanLine } from "../lines.ts";
 import type { EnvironmentRef, LogLine } from "../runtime.ts";
-import { parseMark } from "../startup.ts";
+import { parseMark, withoutSeparator } from "../startup.ts";
 import { type Bell, createBell } from "./bell.ts";
 import type { KubeClient } from "./client.ts";
 import { isStatus } from "./errors.ts";
@@ -223,7 +223,7 @@ class LogReader {
         atMs: Number(line.atNs / 1_000_000n),
         level: "INFO",
         source,
-        message,
+        message: withoutSeparator(message),
         generation,
         cursor: formatCursor(this.#position),
       });

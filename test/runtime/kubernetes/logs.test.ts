@@ -78,6 +78,19 @@ describe("an environment's log", () => {
 
   const shown = (lines: LogLine[]) => lines.map(({ message }) => message);
 
+  test("shows nothing of what separates marks", async () => {
+    const objects = objectsOf(REF, ENDED, OVER);
+    open(
+      ({ pathname }) => objects.get(pathname),
+      (url) => sending(["one\x1etwo", "\x1edevpocket other done 0", "\x1e", "end"], url),
+    );
+    const whole = await read();
+    expect(shown(whole)).toEqual(["one", "two", "devpocket other done 0", "", "end"]);
+    for (const [index, { cursor }] of whole.entries()) {
+      expect(await read(cursor)).toEqual(whole.slice(index + 1));
+    }
+  });
+
   test.each([401, 403, 429, 500, 503])(
     "that can't be opened (%d) is no log that was read",
     async (status) => {
