@@ -330,6 +330,18 @@ export function runtimeContract(
       expect(parts.join("")).toBe(`1${"é".repeat(25_000)}`);
     });
 
+    test("a log goes on with exactly the next line after one that took seconds to be written", async () => {
+      const spec = await running({
+        startupCommands: [
+          "head -c 30000 /dev/zero | tr '\\000' a; sleep 3; echo; echo next; sleep 1; echo last",
+        ],
+      });
+      const isLast = ({ message }: LogLine) => message === "last";
+      const whole = await readLog(spec, null, isLast);
+      const next = whole.findIndex(({ message }) => message === "next");
+      expect(await readLog(spec, whole[next]?.cursor ?? null, isLast)).toEqual(whole.slice(next + 1));
+    });
+
     test("what separates marks begins a line of a log, and is not shown", async () => {
       const spec = await running({ startupCommands: ["printf 'one\\036two\\n\\036three\\nend\\n'"] });
       const lines = await readLog(spec, null, ({ message }) => message === "end");

@@ -21,6 +21,8 @@ export interface StampedLine {
 }
 
 export interface PodLogLine extends StampedLine {
+  /** The time of its last piece, as far as kubelet tells; see PieceJoiner. */
+  untilNs: bigint;
   /** It goes on, for longer than is kept of a line. */
   isCut: boolean;
 }
@@ -77,12 +79,14 @@ export async function openPodLog(
 
   keepAlive(socket, { everyMs: pingEveryMs, mayBeSilent: () => paused });
   socket.onmessage = ({ data }) => {
-    const bytes = joiner.push(new Uint8Array(data));
-    for (const { text, isCut } of splitter.push(decoder.decode(bytes, { stream: true }))) {
-      if (text === "") continue;
-      const line = { ...stamped(text), isCut };
-      lines.push(line);
-      waitingChars += charsOf(line);
+    for (const { bytes, untilNs } of joiner.push(new Uint8Array(data))) {
+      for (const { text, isCut } of splitter.push(decoder.decode(bytes, { stream: true }))) {
+        if (text === "") continue;
+        const { atNs, text: said } = stamped(text);
+        const line = { atNs, untilNs: untilNs || atNs, text: said, isCut };
+        lines.push(line);
+        waitingChars += charsOf(line);
+      }
     }
     if (waitingChars > HIGH_WATER_CHARS && !paused) {
       paused = true;
@@ -141,6 +145,13 @@ const PIECE_BYTES = 16 * 1024;
 const NEW_LINE = 0x0a;
 const NOTHING = new Uint8Array();
 
+/** What is to be joined to what came before; at most one line ends in it, and that with it. */
+export interface JoinedBytes {
+  bytes: Uint8Array;
+  /** The latest of the times that were taken out of the line. 0: there was none. */
+  untilNs: bigint;
+}
+
 /**
  * Takes out the times that older kubelets (1.20) put before every piece of a line, where newer ones have one
  * before the first alone. It works on bytes, as the pieces are: a time may stand inside a character.
@@ -151,24 +162,30 @@ export class PieceJoiner {
   #isBegun = false;
   /** Bytes up to where the next time may stand: none after a piece without one, until the line's end. */
   #left = 0;
+  #untilNs = 0n;
 
   /** The bytes without the times that do not belong there, as far as can be told. */
-  push(bytes: Uint8Array): Uint8Array {
+  push(bytes: Uint8Array): JoinedBytes[] {
     const all = this.#held.length > 0 ? Buffer.concat([this.#held, bytes]) : bytes;
-    const kept: Uint8Array[] = [];
+    const joined: JoinedBytes[] = [];
     let from = 0;
+    const take = (end: number) => {
+      if (end > from) joined.push({ bytes: all.subarray(from, end), untilNs: this.#untilNs });
+      from = end;
+    };
     let at = 0;
     while (at < all.length) {
       if (this.#left === 0) {
-        const length = stampLength(all.subarray(at, at + STAMP_LIMIT));
-        if (length === null) break;
-        if (this.#isBegun && length > 0) {
-          kept.push(all.subarray(from, at));
-          from = at + length;
+        const stamp = stampAt(all, at);
+        if (!stamp) break;
+        if (this.#isBegun && stamp.length > 0) {
+          take(at);
+          from += stamp.length;
+          this.#untilNs = stamp.atNs;
         }
-        at += length;
+        at += stamp.length;
         this.#isBegun = true;
-        this.#left = length > 0 ? PIECE_BYTES : Number.POSITIVE_INFINITY;
+        this.#left = stamp.length > 0 ? PIECE_BYTES : Number.POSITIVE_INFINITY;
       }
       const end = all.indexOf(NEW_LINE, at);
       const length = (end < 0 ? all.length : end) - at;
@@ -177,21 +194,23 @@ export class PieceJoiner {
         this.#left -= step;
         at += step;
       } else {
+        at = end + 1;
+        take(at);
         this.#isBegun = false;
         this.#left = 0;
-        at = end + 1;
+        this.#untilNs = 0n;
       }
     }
+    take(at);
     this.#held = all.slice(at);
-    if (kept.length === 0) return all.subarray(from, at);
-    return Buffer.concat([...kept, all.subarray(from, at)]);
+    return joined;
   }
 }
 
-/** How long the time is with which `bytes` begin, 0 where they do not; null: there are too few to tell. */
-function stampLength(bytes: Uint8Array): number | null {
-  const text = String.fromCharCode(...bytes);
-  const match = STAMP.exec(text);
-  if (match) return match[0].length;
-  return bytes.length < STAMP_LIMIT && !/[\n ]/.test(text) ? null : 0;
+/** The time that begins at `at`, of length 0 where there is none; null: too little has come to tell. */
+function stampAt(bytes: Uint8Array, at: number): { length: number; atNs: bigint } | null {
+  const line = String.fromCharCode(...bytes.subarray(at, at + STAMP_LIMIT));
+  const { atNs, text } = stamped(line);
+  const length = line.length - text.length;
+  return length === 0 && line.length < STAMP_LIMIT && !/[\n ]/.test(line) ? null : { length, atNs };
 }

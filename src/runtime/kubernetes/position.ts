@@ -1,11 +1,14 @@
-import type { StampedLine } from "./podlog.ts";
+import type { PodLogLine } from "./podlog.ts";
 
 /*
  * Where a reader is in an environment's log: in a container's lines and in the Kubernetes events, each on
  * its own. A container's log can only be asked for from a whole second on, and two lines may carry the same
  * time or, of standard output and error, times in the other order. So a position counts lines: how many of
- * those from a certain second on have been given, in the order of the file.
+ * those from a certain second on have been given, in the order of the file. Of a long line, written in pieces,
+ * what is asked for may be the end alone: so a line is of the second of its last piece.
  */
+
+type TimedLine = Pick<PodLogLine, "atNs" | "untilNs">;
 
 export interface ContainerPosition {
   podUid: string;
@@ -97,8 +100,10 @@ export class LineCounter {
    * A line later than the latest that was given is new whatever the count says: the lines before it have
    * been rotated away.
    */
-  alreadyGiven(line: StampedLine): number | null {
+  alreadyGiven(line: TimedLine): number | null {
     if (!this.#skipping) return 0;
+    // The end of a line whose beginning was not asked for, from a newer kubelet: without a time, and not counted.
+    if (line.atNs < sinceSeconds(this.#start) * SECOND_NS) return null;
     if (line.atNs <= this.#start.latestNs && this.#skipped < this.#start.lines) {
       this.#skipped++;
       this.#count(line);
@@ -109,8 +114,8 @@ export class LineCounter {
   }
 
   /** `line` has been given as a whole. */
-  given(line: StampedLine): void {
-    if (line.atNs > this.#latestNs) this.#latestNs = line.atNs;
+  given(line: TimedLine): void {
+    if (line.untilNs > this.#latestNs) this.#latestNs = line.untilNs;
     this.#count(line);
   }
 
@@ -122,8 +127,8 @@ export class LineCounter {
     return { latestNs: this.#latestNs, lines, parts };
   }
 
-  #count({ atNs }: StampedLine): void {
-    const second = atNs / SECOND_NS;
+  #count({ untilNs }: TimedLine): void {
+    const second = untilNs / SECOND_NS;
     this.#seconds.set(second, (this.#seconds.get(second) ?? 0) + 1);
     if (this.#seconds.size <= 3) return;
     const since = sinceSeconds({ latestNs: this.#latestNs });

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { createBell } from "../../../src/runtime/kubernetes/bell.ts";
-import { openPodLog, PieceJoiner, type PodLog } from "../../../src/runtime/kubernetes/podlog.ts";
+import { openPodLog, PieceJoiner, type PodLog, stamped } from "../../../src/runtime/kubernetes/podlog.ts";
 import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/streams.ts";
 import { SilentStandIn, StandIn, type Stream } from "./stand-in.ts";
 
@@ -65,9 +65,8 @@ describe("the pieces of a long line", () => {
   function joined(bytes: Buffer, cuts: number[]): string {
     const joiner = new PieceJoiner();
     const ends = [...cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b), bytes.length];
-    return Buffer.concat(
-      ends.map((end, index) => joiner.push(bytes.subarray(ends[index - 1] ?? 0, end))),
-    ).toString();
+    const pieces = ends.flatMap((end, index) => joiner.push(bytes.subarray(ends[index - 1] ?? 0, end)));
+    return Buffer.concat(pieces.map((piece) => piece.bytes)).toString();
   }
 
   test("are joined to the line that was written, however it comes, and of its text nothing is taken", () => {
@@ -113,15 +112,17 @@ describe("a container's log", () => {
     const bell = createBell();
     log = await openPodLog(standIn.connection, TARGET, { wake: bell.ring });
     const texts: string[] = [];
+    const times: [bigint, bigint][] = [];
     let cut = 0;
     while (!log.ended()) {
       for (let line = log.take(); line; line = log.take()) {
         texts.push(line.text);
+        times.push([line.atNs, line.untilNs]);
         if (line.isCut) cut++;
       }
       await bell.wait(60_000, new AbortController().signal);
     }
-    return { texts, cut };
+    return { texts, times, cut };
   }
 
   test("gives of a line that does not end for 64 MiB the beginning, and what comes after", async () => {
@@ -137,17 +138,23 @@ describe("a container's log", () => {
     expect(texts[1]).toBe("after");
   });
 
-  test("has no times within a line of which kubelet sends the pieces with a time each", async () => {
+  test("has no times within a line of which kubelet sends the pieces with a time each, and tells the last", async () => {
     const text = `x${"é".repeat(150_000)}`;
     const bytes = Buffer.from(text);
-    const { texts, cut } = await read((stream) => {
+    const { texts, times, cut } = await read((stream) => {
       for (let at = 0; at < bytes.length; at += 16 * 1024) {
-        stream.send(Buffer.concat([Buffer.from(STAMP), bytes.subarray(at, at + 16 * 1024)]));
+        const stamp = at === 0 ? STAMP : STAMP.replace("37:08", "37:09");
+        stream.send(Buffer.concat([Buffer.from(stamp), bytes.subarray(at, at + 16 * 1024)]));
       }
       stream.send(Buffer.from(`\n${STAMP}after\n`));
       stream.close(1000);
     });
     expect(texts).toEqual([text, "after"]);
+    const { atNs } = stamped(STAMP);
+    expect(times).toEqual([
+      [atNs, atNs + 1_000_000_000n],
+      [atNs, atNs],
+    ]);
     expect(cut).toBe(0);
   });
 

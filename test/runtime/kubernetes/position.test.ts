@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { type StampedLine, stamped } from "../../../src/runtime/kubernetes/podlog.ts";
+import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
 import {
   formatCursor,
   LineCounter,
@@ -8,9 +8,25 @@ import {
   sinceSeconds,
 } from "../../../src/runtime/kubernetes/position.ts";
 
-/** What kubelet answers from a whole second on: in the order of the file, which need not be that of time. */
-function since(file: StampedLine[], seconds: bigint): StampedLine[] {
-  return file.filter(({ atNs }) => atNs >= seconds * 1_000_000_000n);
+interface WrittenLine {
+  atNs: bigint;
+  /** The time of its second piece, if it is long. */
+  endNs: bigint | null;
+  text: string;
+}
+
+/**
+ * What kubelet answers from a whole second on: in the order of the file, which need not be that of time, and
+ * each piece of a line on its own. An older one gives the time of every piece, a newer one that of the first.
+ */
+function since(file: WrittenLine[], seconds: bigint, isOld: boolean) {
+  const fromNs = seconds * 1_000_000_000n;
+  return file
+    .filter(({ atNs, endNs }) => (endNs ?? atNs) >= fromNs)
+    .map(({ atNs, endNs, text }) => {
+      const startNs = atNs >= fromNs ? atNs : isOld ? (endNs ?? atNs) : 0n;
+      return { atNs: startNs, untilNs: isOld ? (endNs ?? atNs) : startNs, text };
+    });
 }
 
 describe("a log that is taken up again", () => {
@@ -18,22 +34,27 @@ describe("a log that is taken up again", () => {
 
   test("goes on with exactly the next line, wherever it was left and whatever the times", () => {
     fc.assert(
-      fc.property(times, fc.nat(), (gaps, where) => {
-        // Times grow by up to 0.9 s a line, and every third line carries one that is a little too early.
+      fc.property(times, fc.nat(), fc.boolean(), (gaps, where, isOld) => {
+        // Times grow by up to 0.9 s a line, and every third line carries one that is a little too early; every
+        // fourth is long, and its end comes up to 2.7 s later.
         let now = 1_000_000_000_000n;
         const file = gaps.map((gap, index) => {
           now += BigInt(gap) * 1_000_000n;
-          return { atNs: index % 3 === 2 ? now - 400_000_000n : now, text: String(index) };
+          const atNs = index % 3 === 2 ? now - 400_000_000n : now;
+          const isLong = index % 4 === 1;
+          if (isLong) now += BigInt(gap) * 3_000_000n;
+          return { atNs, endNs: isLong ? now : null, text: String(index) };
         });
         const left = file.length === 0 ? 0 : where % (file.length + 1);
+        const whole = since(file, 0n, isOld);
         const first = new LineCounter(null);
-        for (const line of file.slice(0, left)) {
+        for (const line of whole.slice(0, left)) {
           expect(first.alreadyGiven(line)).toBe(0);
           first.given(line);
         }
         const position = first.position(0);
         const second = new LineCounter(left === 0 ? null : position);
-        const again = left === 0 ? file : since(file, sinceSeconds(position));
+        const again = left === 0 ? whole : since(file, sinceSeconds(position), isOld);
         const given = again.filter((line) => {
           if (second.alreadyGiven(line) === null) return false;
           second.given(line);
@@ -41,21 +62,24 @@ describe("a log that is taken up again", () => {
         });
         expect(given.map(({ text }) => text)).toEqual(file.slice(left).map(({ text }) => text));
       }),
+      { numRuns: 1000 },
     );
   });
 
+  const at = (atNs: bigint) => ({ atNs, untilNs: atNs });
+
   test("gives lines whose forerunners were rotated away", () => {
     const counter = new LineCounter({ latestNs: 5_000_000_000n, lines: 7, parts: 0 });
-    expect(counter.alreadyGiven({ atNs: 6_000_000_000n, text: "new" })).toBe(0);
+    expect(counter.alreadyGiven(at(6_000_000_000n))).toBe(0);
   });
 
   test("gives the rest of a line of which a part was given", () => {
     const counter = new LineCounter({ latestNs: 5_000_000_000n, lines: 1, parts: 2 });
-    expect(counter.alreadyGiven({ atNs: 5_000_000_000n, text: "whole" })).toBeNull();
-    const next = { atNs: 5_000_000_001n, text: "long" };
+    expect(counter.alreadyGiven(at(5_000_000_000n))).toBeNull();
+    const next = at(5_000_000_001n);
     expect(counter.alreadyGiven(next)).toBe(2);
     counter.given(next);
-    expect(counter.alreadyGiven({ atNs: 5_000_000_002n, text: "after" })).toBe(0);
+    expect(counter.alreadyGiven(at(5_000_000_002n))).toBe(0);
   });
 });
 
