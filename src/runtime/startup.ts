@@ -14,6 +14,12 @@ export const DEFAULT_VARIABLES = {
 /** The script's exit code when a command failed for good; the reason is in the mark and the failure file. */
 export const STARTUP_FAILED_EXIT_CODE = 93;
 
+/**
+ * How the script's own variables begin, and none of the owner's may: what a shell has inherited stays exported
+ * when it is set, and the commands would see the script's value.
+ */
+export const RESERVED_PREFIX = "__dp_";
+
 const ATTEMPTS = 3;
 const RECORD_SEPARATOR = "\x1e";
 const SUMMARY_CHARS = 200;
@@ -76,14 +82,14 @@ export function startupScript(options: StartupOptions): string {
     ["step", index + 1, shellQuote(commandSummary(command)), shellQuote(command)].join(" "),
   );
   return `${[
-    `nonce=${nonce}`,
-    `workspace=${shellQuote(workspace)}`,
-    `ready=${shellQuote(readyFile ?? "")}`,
-    `failure=${shellQuote(failureFile ?? "")}`,
-    `steps=${commands.length}`,
-    `attempts=${ATTEMPTS}`,
-    `pause=${options.retryPauseSeconds ?? 2}`,
-    `grace=${options.stopGraceSeconds ?? 3}`,
+    `__dp_nonce=${nonce}`,
+    `__dp_workspace=${shellQuote(workspace)}`,
+    `__dp_ready=${shellQuote(readyFile ?? "")}`,
+    `__dp_failure=${shellQuote(failureFile ?? "")}`,
+    `__dp_steps=${commands.length}`,
+    `__dp_attempts=${ATTEMPTS}`,
+    `__dp_pause=${options.retryPauseSeconds ?? 2}`,
+    `__dp_grace=${options.stopGraceSeconds ?? 3}`,
     FUNCTIONS,
     ...steps,
     FINALE,
@@ -96,58 +102,58 @@ export function startupScript(options: StartupOptions): string {
  * these are init and the kernel). Interactive shells ignore TERM, and one that is just starting may miss a HUP,
  * hence HUP again and again; CONT for what is stopped.
  */
-const FUNCTIONS = String.raw`child=
-mark() { printf '\036devpocket %s %s\n' "$nonce" "$*"; }
+const FUNCTIONS = String.raw`__dp_child=
+mark() { printf '\036devpocket %s %s\n' "$__dp_nonce" "$*"; }
 finish() {
   trap '' TERM INT HUP
   if [ "$$" -le 2 ]; then
-    for signal in TERM HUP CONT; do kill -$signal -1 2>/dev/null; done
-    i=0
-    nap=0.01
-    while [ "$i" -lt "$((grace * 10 + 5))" ] && kill -0 -1 2>/dev/null; do
-      i=$((i + 1))
+    for __dp_signal in TERM HUP CONT; do kill -$__dp_signal -1 2>/dev/null; done
+    __dp_i=0
+    __dp_nap=0.01
+    while [ "$__dp_i" -lt "$((__dp_grace * 10 + 5))" ] && kill -0 -1 2>/dev/null; do
+      __dp_i=$((__dp_i + 1))
       kill -HUP -1 2>/dev/null
-      sleep "$nap" 2>/dev/null || { sleep 1; i=$((i + 9)); }
-      [ "$i" -lt 5 ] || nap=0.1
+      sleep "$__dp_nap" 2>/dev/null || { sleep 1; __dp_i=$((__dp_i + 9)); }
+      [ "$__dp_i" -lt 5 ] || __dp_nap=0.1
     done
-  elif [ -n "$child" ]; then
-    kill -TERM "$child" 2>/dev/null
+  elif [ -n "$__dp_child" ]; then
+    kill -TERM "$__dp_child" 2>/dev/null
   fi
   exit 0
 }
 trap finish TERM INT HUP
 await() {
-  child=$!
-  wait "$child"
-  code=$?
-  child=
+  __dp_child=$!
+  wait "$__dp_child"
+  __dp_code=$?
+  __dp_child=
 }
 step() {
-  attempt=1
-  mark step "$1" "$steps" "$2"
-  printf '==> [%s/%s] %s\n' "$1" "$steps" "$2"
+  __dp_attempt=1
+  mark step "$1" "$__dp_steps" "$2"
+  printf '==> [%s/%s] %s\n' "$1" "$__dp_steps" "$2"
   while :; do
-    (cd "$workspace" && exec sh -c -- "$3") </dev/null &
+    (cd "$__dp_workspace" && exec sh -c -- "$3") </dev/null &
     await
-    printf '==> [%s/%s] exit code %s\n' "$1" "$steps" "$code"
-    [ "$code" -ne 0 ] || return 0
-    [ "$attempt" -lt "$attempts" ] || break
-    attempt=$((attempt + 1))
-    mark retry "$1" "$steps" "$attempt" "$code"
-    printf '==> [%s/%s] attempt %s of %s follows\n' "$1" "$steps" "$attempt" "$attempts"
-    sleep "$pause" &
+    printf '==> [%s/%s] exit code %s\n' "$1" "$__dp_steps" "$__dp_code"
+    [ "$__dp_code" -ne 0 ] || return 0
+    [ "$__dp_attempt" -lt "$__dp_attempts" ] || break
+    __dp_attempt=$((__dp_attempt + 1))
+    mark retry "$1" "$__dp_steps" "$__dp_attempt" "$__dp_code"
+    printf '==> [%s/%s] attempt %s of %s follows\n' "$1" "$__dp_steps" "$__dp_attempt" "$__dp_attempts"
+    sleep "$__dp_pause" &
     await
   done
-  mark failed "$1" "$steps" "$code" "$2"
-  if [ -n "$failure" ]; then
-    { printf 'Startup command %s of %s failed with exit code %s: %s' "$1" "$steps" "$code" "$2" >"$failure"; } 2>/dev/null
+  mark failed "$1" "$__dp_steps" "$__dp_code" "$2"
+  if [ -n "$__dp_failure" ]; then
+    { printf 'Startup command %s of %s failed with exit code %s: %s' "$1" "$__dp_steps" "$__dp_code" "$2" >"$__dp_failure"; } 2>/dev/null
   fi
   exit ${STARTUP_FAILED_EXIT_CODE}
 }
-[ -z "$ready" ] || rm -f "$ready"`;
+[ -z "$__dp_ready" ] || rm -f "$__dp_ready"`;
 
-const FINALE = `[ -z "$ready" ] || : >"$ready"
-mark done "$steps"
+const FINALE = `[ -z "$__dp_ready" ] || : >"$__dp_ready"
+mark done "$__dp_steps"
 while :; do
   sleep 86400 &
   await

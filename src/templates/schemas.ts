@@ -2,6 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { TEMPLATE_CATEGORIES, TEMPLATE_STATUSES } from "../db/schema.ts";
 import { isId } from "../lib/ids.ts";
 import { parseBytes, parseCpuMillis } from "../lib/quantity.ts";
+import { RESERVED_PREFIX } from "../runtime/startup.ts";
 import type { Template, TemplateChange, TemplateValues } from "./templates.ts";
 
 const MAX_VARIABLES = 100;
@@ -39,7 +40,10 @@ const Name = z
 /** Environment variables, as templates and environments have them. */
 export const Variables = z
   .record(
-    z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "Is not a variable name"),
+    z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "Is not a variable name")
+      .refine((name) => !name.startsWith(RESERVED_PREFIX), `Names must not begin with ${RESERVED_PREFIX}`),
     z.string().max(MAX_VARIABLES_BYTES),
   )
   .refine((map) => Object.keys(map).length <= MAX_VARIABLES, `Must hold at most ${MAX_VARIABLES} variables`)
@@ -47,7 +51,10 @@ export const Variables = z
     (map) => Buffer.byteLength(Object.entries(map).flat().join("")) <= MAX_VARIABLES_BYTES,
     "Must hold at most 64 KiB in all",
   )
-  .openapi({ example: { NODE_ENV: "development" } });
+  .openapi({
+    example: { NODE_ENV: "development" },
+    description: `Names that begin with \`${RESERVED_PREFIX}\` are DevPocket's own`,
+  });
 
 const isPositive = (value: number | undefined) => value !== undefined && value > 0;
 const cpu = z

@@ -8,6 +8,7 @@ import {
   failureMessage,
   type Mark,
   parseMark,
+  RESERVED_PREFIX,
   STARTUP_FAILED_EXIT_CODE,
   shellQuote,
   startupScript,
@@ -30,8 +31,8 @@ const SHELLS = [["dash"], ["busybox", "sh"], ["bash"], ["bash", "--posix"]].filt
   Bun.which(shell ?? ""),
 );
 
-function start(shell: string[], commands: string[], wrapper: string[] = []) {
-  const script = startupScript({
+function scriptOf(commands: string[]): string {
+  return startupScript({
     commands,
     nonce: NONCE,
     workspace,
@@ -39,8 +40,17 @@ function start(shell: string[], commands: string[], wrapper: string[] = []) {
     failureFile: failure(),
     retryPauseSeconds: 0,
   });
+}
+
+interface StartOptions {
+  wrapper?: string[];
+  /** Beside those of this process. */
+  variables?: Record<string, string>;
+}
+
+function start(shell: string[], commands: string[], { wrapper = [], variables }: StartOptions = {}) {
   const file = join(workspace, "startup.sh");
-  writeFileSync(file, script);
+  writeFileSync(file, scriptOf(commands));
   const lines: string[] = [];
   const marks: Mark[] = [];
   const reader = createLineReader((line) => {
@@ -48,7 +58,11 @@ function start(shell: string[], commands: string[], wrapper: string[] = []) {
     if (mark) marks.push(mark);
     else lines.push(line);
   });
-  const child = Bun.spawn([...wrapper, ...shell, file], { stdout: "pipe", stderr: "inherit" });
+  const child = Bun.spawn([...wrapper, ...shell, file], {
+    env: { ...process.env, ...variables },
+    stdout: "pipe",
+    stderr: "inherit",
+  });
   const read = (async () => {
     for await (const chunk of child.stdout) reader.push(chunk);
     reader.end();
@@ -140,12 +154,29 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
     expect(existsSync(join(workspace, "escaped"))).toBe(false);
   });
 
+  test("the owner's variables reach the commands as they are, be they called like words of the script", async () => {
+    const commands = ["env > first; [ -e flag ] || { touch flag; false; }", "env > second"];
+    const words = new Set(scriptOf(commands).match(/\b[A-Za-z_]\w*/g));
+    const names = [...words].filter((word) => word !== "PATH" && !word.startsWith(RESERVED_PREFIX));
+    expect(names).toEqual(expect.arrayContaining(["step", "sleep", "failed"]));
+    const variables = Object.fromEntries(names.map((name) => [name, `owner's ${name}`]));
+    const run = start(shell, commands, { variables });
+    await until(run.done);
+    run.child.kill("SIGTERM");
+    await run.child.exited;
+    for (const file of ["first", "second"]) {
+      const seen = readFileSync(join(workspace, file), "utf8").split("\n");
+      expect(seen).toEqual(expect.arrayContaining(names.map((name) => `${name}=owner's ${name}`)));
+      expect(seen.filter((line) => line.startsWith(RESERVED_PREFIX))).toEqual([]);
+    }
+  });
+
   test("as pid 1 it reaps what is left to it and ends every process on TERM", async () => {
     if (process.getuid?.() !== 0) return;
     const namespace = ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"];
     const job =
       "for i in 1 2 3; do (sleep 0.01 &) ; done; (trap '' TERM; while :; do sleep 0.1; done) & true";
-    const run = start(shell, [job], namespace);
+    const run = start(shell, [job], { wrapper: namespace });
     await until(run.done);
     const init = Number(readFileSync(`/proc/${run.child.pid}/task/${run.child.pid}/children`, "utf8"));
     await until(() => !statesBelow(init).includes("Z"), { message: "a zombie stays" });

@@ -174,6 +174,7 @@ describe("administration", () => {
     ["default_resources.memory", { default_resources: { memory: "-1Gi" } }],
     ["default_resources.storage", { default_resources: { storage: "0" } }],
     ["environment_variables.1A", { environment_variables: { "1A": "x" } }],
+    ["environment_variables.__dp_nonce", { environment_variables: { __dp_nonce: "x" } }],
     ["environment_variables.A", { environment_variables: { A: 1 } }],
     ["body", { environment_variables: { A: "a\0b" } }],
     ["environment_variables", { environment_variables: { A: "x".repeat(40_000), B: "x".repeat(40_000) } }],

@@ -14,13 +14,14 @@ const ANNOUNCED = "\x1b]devpocket;";
 const ESC = 0x1b;
 const BEL = 0x07;
 
+// Sets no variables of its own: they could be the owner's.
 const PREPARE = `cd ${WORKSPACE} 2>/dev/null
-if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
-export SHELL="$(command -v $shell)"
+export SHELL="$(command -v bash || command -v sh)"
 export TERM="\${${TERM_VARIABLE}:-$TERM}"`;
+const RUN_SHELL = "command -v bash >/dev/null && exec bash\nexec sh";
 
 /** Becomes the shell of a terminal that is there. */
-export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\nexec $shell`];
+export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\n${RUN_SHELL}`];
 
 /**
  * Sets the size before the shell begins (the exec's own resize may come after its first prompt), tells the
@@ -29,7 +30,7 @@ export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\nexec $shell`];
 const OPEN = `stty cols "$1" rows "$2" 2>/dev/null
 ${PREPARE}
 printf '\\033]devpocket;%s\\007' "$$"
-exec $shell`;
+${RUN_SHELL}`;
 
 /**
  * Ends every process of the terminal session $1, by /proc and the shell's own words alone: images without

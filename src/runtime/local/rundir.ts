@@ -38,13 +38,13 @@ export function shellCommand(runDir: string, workspace: string): string[] {
   return ["/bin/sh", "-c", SHELL, "sh", runDir, workspace];
 }
 
-const SHELL = `run=$1
-cd "$2"
-. "$run/variables.sh"
-if bash=$(command -v bash); then
-  SHELL=$bash exec bash --rcfile "$run/bashrc" -i
+// Sets no variables of its own: they could be the owner's.
+const SHELL = `cd "$2"
+. "$1/variables.sh"
+if command -v bash >/dev/null; then
+  SHELL=$(command -v bash) exec bash --rcfile "$1/bashrc" -i
 fi
-SHELL=/bin/sh ENV="$run/shrc" exec sh -i`;
+SHELL=/bin/sh ENV="$1/shrc" exec sh -i`;
 
 // The owner's own settings come last: they win.
 const BASHRC = `[ ! -r /etc/bash.bashrc ] || . /etc/bash.bashrc

@@ -164,6 +164,7 @@ export const ENVIRONMENTS: Table = [
         [{ template: undefined }, "template"],
         [{ description: "x".repeat(501) }, "description"],
         [{ environment_variables: { "1A": "x" } }, "environment_variables.1A"],
+        [{ environment_variables: { __dp_nonce: "x" } }, "environment_variables.__dp_nonce"],
         [{ environment_variables: { A: 1 } }, "environment_variables.A"],
         [{ environment_variables: many }, "environment_variables"],
         [{ environment_variables: { A: "x".repeat(65 * 1024) } }, "environment_variables"],

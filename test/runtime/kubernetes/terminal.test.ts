@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { exitCodeOf } from "../../../src/runtime/kubernetes/exec.ts";
-import { Announcement } from "../../../src/runtime/kubernetes/terminal.ts";
+import { Announcement, BECOME_SHELL } from "../../../src/runtime/kubernetes/terminal.ts";
 
 describe("the announcement of a terminal's session", () => {
   const whole = Buffer.from("typed ahead\x1b]devpocket;42\x07$ ");
@@ -20,6 +20,15 @@ describe("the announcement of a terminal's session", () => {
     expect(announcement.push(Buffer.from("sh: not found"))).toBeNull();
     expect(Buffer.from(announcement.flush()).toString()).toBe("sh: not found");
   });
+});
+
+test("the shell of a terminal sees the owner's variables as they are", async () => {
+  const shell = Bun.spawn(BECOME_SHELL, {
+    env: { PATH: process.env.PATH, shell: "mine", TERM: "xterm", DEVPOCKET_TERM: "dumb" },
+    stdin: Buffer.from('echo "$shell $TERM $SHELL $0"\n'),
+    stdout: "pipe",
+  });
+  expect(await shell.stdout.text()).toBe(`mine dumb ${Bun.which("bash")} bash\n`);
 });
 
 test.each([

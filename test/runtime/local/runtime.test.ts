@@ -111,6 +111,17 @@ describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
     await reach(runtime, spec, "absent");
   });
 
+  test("a terminal changes no variable of the owner's, and is changed by none", async () => {
+    const spec = localSpec({ variables: { run: "/nowhere", bash: "mine" } });
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    const printed = await runIn(runtime, spec, 'echo "$run $bash $PS1"');
+    expect(printed).toStartWith("/nowhere mine ");
+    expect(printed).toContain("devpocket@");
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
   test("a flood into the log is held up", async () => {
     const spec = localSpec({ startupCommands: ["yes flood & true"] });
     await runtime.ensure(spec);
