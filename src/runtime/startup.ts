@@ -11,6 +11,9 @@ export const DEFAULT_VARIABLES = {
   HOME: "/workspace",
 } as const;
 
+/** Where systems have their programs: what our own scripts call is found there, whatever the owner's PATH is. */
+export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /** The script's exit code when a command failed for good; the reason is in the mark and the failure file. */
 export const STARTUP_FAILED_EXIT_CODE = 93;
 
@@ -102,7 +105,9 @@ export function startupScript(options: StartupOptions): string {
  * these are init and the kernel). Interactive shells ignore TERM, and one that is just starting may miss a HUP,
  * hence HUP again and again; CONT for what is stopped.
  */
-const FUNCTIONS = String.raw`__dp_child=
+const FUNCTIONS = String.raw`__dp_path=$PATH
+PATH=$PATH:${SYSTEM_PATH}
+__dp_child=
 mark() { printf '\036devpocket %s %s\n' "$__dp_nonce" "$*"; }
 finish() {
   trap '' TERM INT HUP
@@ -133,7 +138,7 @@ step() {
   mark step "$1" "$__dp_steps" "$2"
   printf '==> [%s/%s] %s\n' "$1" "$__dp_steps" "$2"
   while :; do
-    (cd "$__dp_workspace" && exec sh -c -- "$3") </dev/null &
+    (cd "$__dp_workspace" && PATH=$__dp_path && exec /bin/sh -c -- "$3" sh) </dev/null &
     await
     printf '==> [%s/%s] exit code %s\n' "$1" "$__dp_steps" "$__dp_code"
     [ "$__dp_code" -ne 0 ] || return 0

@@ -48,7 +48,11 @@ interface StartOptions {
   variables?: Record<string, string>;
 }
 
-function start(shell: string[], commands: string[], { wrapper = [], variables }: StartOptions = {}) {
+function start(
+  [shell = "", ...args]: string[],
+  commands: string[],
+  { wrapper = [], variables }: StartOptions = {},
+) {
   const file = join(workspace, "startup.sh");
   writeFileSync(file, scriptOf(commands));
   const lines: string[] = [];
@@ -58,7 +62,7 @@ function start(shell: string[], commands: string[], { wrapper = [], variables }:
     if (mark) marks.push(mark);
     else lines.push(line);
   });
-  const child = Bun.spawn([...wrapper, ...shell, file], {
+  const child = Bun.spawn([...wrapper, Bun.which(shell) ?? shell, ...args, file], {
     env: { ...process.env, ...variables },
     stdout: "pipe",
     stderr: "inherit",
@@ -171,6 +175,18 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
     }
   });
 
+  test.each(["$PATH:/workspace/bin", ""])("waits with the PATH %p, which the commands see", async (PATH) => {
+    writeFileSync(ready(), "left over");
+    const commands = [`printf '%s' "$PATH" > path; [ -e flag ] || { : > flag; false; }`];
+    const run = start(shell, commands, { variables: { PATH } });
+    const isWaiting = () => childrenOf(run.child.pid).some(({ name }) => name === "sleep");
+    await until(() => run.done() && isWaiting()).finally(() => run.child.kill("SIGTERM"));
+    expect(await run.child.exited).toBe(0);
+    expect(run.marks.map(({ kind }) => kind)).toEqual(["step", "retry", "done"]);
+    expect(readFileSync(join(workspace, "path"), "utf8")).toBe(PATH);
+    expect(readFileSync(ready(), "utf8")).toBe("");
+  });
+
   test("as pid 1 it reaps what is left to it and ends every process on TERM", async () => {
     if (process.getuid?.() !== 0) return;
     const namespace = ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"];
@@ -179,7 +195,7 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
     const run = start(shell, [job], { wrapper: namespace });
     await until(run.done);
     const init = Number(readFileSync(`/proc/${run.child.pid}/task/${run.child.pid}/children`, "utf8"));
-    await until(() => !statesBelow(init).includes("Z"), { message: "a zombie stays" });
+    await until(() => childrenOf(init).every(({ state }) => state !== "Z"), { message: "a zombie stays" });
     const began = performance.now();
     process.kill(init, "SIGTERM");
     await run.child.exited;
@@ -188,17 +204,19 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
   });
 });
 
-/** The states (R, S, Z …) of the direct children of `pid`. */
-function statesBelow(pid: number): string[] {
+/** What the direct children of `pid` are called, and their states (R, S, Z …). */
+function childrenOf(pid: number): { name: string; state: string }[] {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
     .trim()
     .split(" ")
     .filter(Boolean);
   return children.map((child) => {
     try {
-      return readFileSync(`/proc/${child}/stat`, "utf8").split(") ")[1]?.[0] ?? "";
+      const [, name = "", state = ""] =
+        /\((.*)\) (.)/.exec(readFileSync(`/proc/${child}/stat`, "utf8")) ?? [];
+      return { name, state };
     } catch {
-      return "";
+      return { name: "", state: "" };
     }
   });
 }

@@ -16,9 +16,9 @@ const BEL = 0x07;
 
 // Sets no variables of its own: they could be the owner's.
 const PREPARE = `cd ${WORKSPACE} 2>/dev/null
-export SHELL="$(command -v bash || command -v sh)"
+export SHELL="$(command -v bash || echo /bin/sh)"
 export TERM="\${${TERM_VARIABLE}:-$TERM}"`;
-const RUN_SHELL = "command -v bash >/dev/null && exec bash\nexec sh";
+const RUN_SHELL = "command -v bash >/dev/null && exec bash\nexec /bin/sh";
 
 /** Becomes the shell of a terminal that is there. */
 export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\n${RUN_SHELL}`];

@@ -30,7 +30,7 @@ export async function writeRunDir(folder: string, options: RunDirOptions): Promi
 
 /** Runs the startup script; `runDir` as the environment's processes see it. */
 export function startupCommand(runDir: string): string[] {
-  return ["/bin/sh", "-c", '. "$1/variables.sh"; exec sh "$1/startup.sh"', "sh", runDir];
+  return ["/bin/sh", "-c", '. "$1/variables.sh"; exec /bin/sh "$1/startup.sh"', "sh", runDir];
 }
 
 /** An interactive shell in the workspace: bash where there is one. */
@@ -44,7 +44,7 @@ const SHELL = `cd "$2"
 if command -v bash >/dev/null; then
   SHELL=$(command -v bash) exec bash --rcfile "$1/bashrc" -i
 fi
-SHELL=/bin/sh ENV="$1/shrc" exec sh -i`;
+SHELL=/bin/sh ENV="$1/shrc" exec /bin/sh -i`;
 
 // The owner's own settings come last: they win.
 const BASHRC = `[ ! -r /etc/bash.bashrc ] || . /etc/bash.bashrc

@@ -1,5 +1,6 @@
 import { existsSync, lstatSync, mkdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { SYSTEM_PATH } from "../startup.ts";
 import { readProcess, scanProcesses, signal } from "./processes.ts";
 
 /*
@@ -152,7 +153,7 @@ function sandboxOf(tools: Tools, folder: string, hidden: string): Sandbox {
   };
 }
 
-export const SANDBOX_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+export const SANDBOX_PATH = SYSTEM_PATH;
 
 /** The arguments that show the system's folders read-only, as they are on this host. */
 function systemFolders(): string[] {

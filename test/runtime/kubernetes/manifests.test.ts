@@ -1,7 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { cpuRequestMillis, environmentManifests } from "../../../src/runtime/kubernetes/manifests.ts";
 import { userManifests } from "../../../src/runtime/kubernetes/usermanifests.ts";
 import type { EnvironmentSpec } from "../../../src/runtime/runtime.ts";
+import { until } from "../../until.ts";
 
 const GIB = 2 ** 30;
 
@@ -84,6 +88,24 @@ describe("an environment's manifests", () => {
     expect(text("GREETING")).toBe("it's ü $(HOME)");
     expect(text("TERM")).toBe("dumb");
     expect(text("LANG")).toBe("C.UTF-8");
+  });
+
+  test("let a container whose command has failed wait, whatever the owner's PATH is", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "devpocket-failed-"));
+    const script = String(
+      Reflect.get(Object(environmentManifests(spec(), "s1").configMap.data), "startup.sh"),
+    );
+    writeFileSync(join(folder, "failed"), "");
+    const command = ["/bin/sh", "-c", script.replaceAll("/run/devpocket", folder)];
+    const child = Bun.spawn(command, { env: { PATH: "$PATH:/workspace/bin" }, stdout: "pipe" });
+    const sleeper = await until(() => {
+      const [first] = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").split(" ");
+      return first && readFileSync(`/proc/${first}/comm`, "utf8") === "sleep\n" ? Number(first) : null;
+    }).finally(() => child.kill("SIGTERM"));
+    process.kill(sleeper);
+    expect(await child.exited).toBe(0);
+    expect(await child.stdout.text()).toBe("");
+    rmSync(folder, { recursive: true });
   });
 
   test("have a plain image where the template names none", () => {

@@ -31,6 +31,15 @@ test("the shell of a terminal sees the owner's variables as they are", async () 
   expect(await shell.stdout.text()).toBe(`mine dumb ${Bun.which("bash")} bash\n`);
 });
 
+test("a terminal has a shell where the owner's PATH leads nowhere", async () => {
+  const shell = Bun.spawn(BECOME_SHELL, {
+    env: { PATH: "$PATH:/workspace/bin" },
+    stdin: Buffer.from('echo "$PATH $SHELL"\n'),
+    stdout: "pipe",
+  });
+  expect(await shell.stdout.text()).toBe("$PATH:/workspace/bin /bin/sh\n");
+});
+
 test.each([
   ['{"status":"Success"}', 0],
   [

@@ -122,6 +122,23 @@ describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
     await reach(runtime, spec, "absent");
   });
 
+  test("an environment runs and waits where the owner's PATH leads nowhere", async () => {
+    const spec = localSpec({
+      startupCommands: ['echo "PATH is $PATH"'],
+      variables: { PATH: "$PATH:/workspace/bin" },
+    });
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    expect(await runIn(runtime, spec, 'echo "$PATH"')).toStartWith("$PATH:/workspace/bin\n");
+    await runtime.stop(spec);
+    await reach(runtime, spec, "stopped");
+    const messages = (await logOf(runtime, spec)).map(({ message }) => message);
+    expect(messages).toContain("PATH is $PATH:/workspace/bin");
+    expect(messages.filter((message) => message.includes("not found"))).toEqual([]);
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
   test("a flood into the log is held up", async () => {
     const spec = localSpec({ startupCommands: ["yes flood & true"] });
     await runtime.ensure(spec);
