@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { TEMPLATE_CATEGORIES, TEMPLATE_STATUSES } from "../db/schema.ts";
 import { isId } from "../lib/ids.ts";
 import { parseBytes, parseCpuMillis } from "../lib/quantity.ts";
-import { RESERVED_PREFIX } from "../runtime/startup.ts";
+import { commandSummary, RESERVED_PREFIX } from "../runtime/startup.ts";
 import type { Template, TemplateChange, TemplateValues } from "./templates.ts";
 
 const MAX_VARIABLES = 100;
@@ -104,7 +104,11 @@ const Fields = z.object({
       z
         .string()
         .max(4096)
-        .refine((command) => command.trim() !== "", "Must not be empty"),
+        // What it is called in messages and marks must not be empty.
+        .refine(
+          (command) => commandSummary(command) !== "",
+          "Must not be empty, nor only spaces and control characters",
+        ),
     )
     .max(50)
     .openapi({

@@ -179,6 +179,8 @@ describe("administration", () => {
     ["body", { environment_variables: { A: "a\0b" } }],
     ["environment_variables", { environment_variables: { A: "x".repeat(40_000), B: "x".repeat(40_000) } }],
     ["startup_commands.0", { startup_commands: [" "] }],
+    ["startup_commands.0", { startup_commands: ["\u0001"] }],
+    ["startup_commands.0", { startup_commands: ["\u200b\n"] }],
     ["body", { startup_commands: ["echo a\0b"] }],
     ["startup_commands", { startup_commands: Array(51).fill("true") }],
     ["capabilities.0", { capabilities: ["SYS_ADMIN"] }],

@@ -206,6 +206,7 @@ export const TEMPLATES: Table = [
         { category: "game" },
         { icon_url: "javascript:alert(1)" },
         { startup_commands: [""] },
+        { startup_commands: ["\u0001"] },
       ]) {
         await main.call(CREATE, {
           as: admin,
