@@ -269,10 +269,14 @@ function fail(message: string): Step {
   return { become: { status: "error", message, progress: 0 }, act: "stop", lookAgainMs: REPEAT_MS };
 }
 
-/** Where nothing of it was ever seen, what was last said tells what keeps the runtime from making it. */
+/**
+ * What is seen to be waited for is the reason; where nothing of it was ever seen, what was last said tells
+ * what keeps the runtime from making it.
+ */
 function tookTooLong({ status, statusMessage }: Situation, seen: Observed | null): string {
-  const reason = seen === null && statusMessage !== null ? `: ${statusMessage}` : "";
-  return `Gave up: ${status} took too long${reason}`;
+  const waitsFor = seen?.phase === "provisioning" ? seen.message : null;
+  const reason = seen === null ? statusMessage : waitsFor;
+  return `Gave up: ${status} took too long${reason ? `: ${reason}` : ""}`;
 }
 
 /** At rest until the runtime tells of a change, at the latest when a deadline ends. */

@@ -239,13 +239,16 @@ describe("an environment that is wanted running", () => {
     expect(env.now()).toMatchObject({ generation: 2, statusMessage: null });
   });
 
-  test("ends in error when it is not provisioned within its deadline", async () => {
+  test.each([
+    ["with what it waited for", "Waiting for the volume", ": Waiting for the volume"],
+    ["without a reason where none is known", "", ""],
+  ])("ends in error when it is not provisioned within its deadline, %s", async (_how, message, reason) => {
     const env = life();
-    env.world.next = ({ generation }) => ({ phase: "provisioning", generation, message: "Waiting" });
+    env.world.next = ({ generation }) => ({ phase: "provisioning", generation, message });
     await env.reaches("provisioning");
     env.clock.at += DEADLINES.provisioningMs;
     await env.reaches("error");
-    expect(env.now().statusMessage).toBe("Gave up: provisioning took too long");
+    expect(env.now().statusMessage).toBe(`Gave up: provisioning took too long${reason}`);
   });
 
   test("waits for room while something of the same user is torn down, and for a moment when nothing is", async () => {
