@@ -204,7 +204,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
       return {
         become: { status: "provisioning", message: problem?.message ?? seen.message, progress: 15 },
         // Nothing tells when a quota has room again or a namespace is gone: ensure asks.
-        ...(problem && isWantOfRoom(problem)
+        ...(problem && (isWantOfRoom(problem) || problem.kind === "missing")
           ? { act: "ensure", lookAgainMs: REPEAT_MS }
           : wait(at, now, problem && problem.sinceMs + patienceMs(problem, deadlines))),
       };
@@ -257,6 +257,9 @@ function patienceMs({ kind }: Problem, deadlines: Deadlines): number {
     case "quota":
     case "ending":
       return ROOM_MS;
+    case "missing":
+      // It is made again; what that takes is up to the cluster, until the deadline of the whole.
+      return Number.POSITIVE_INFINITY;
     case "command_failed":
     case "crashed":
     case "out_of_memory":

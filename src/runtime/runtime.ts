@@ -48,6 +48,7 @@ export interface Problem {
 /**
  * - `image_pull`, `unschedulable`: may pass; ends in error after a deadline of its own
  * - `quota`, `ending`: may pass, waited for as long as something of the same user is torn down
+ * - `missing`: somebody has deleted what `ensure` makes, which makes it again
  * - `command_failed`, `crashed`, `out_of_memory`, `rejected`: final, an error at once
  */
 export const PROBLEM_KINDS = [
@@ -55,6 +56,7 @@ export const PROBLEM_KINDS = [
   "unschedulable",
   "quota",
   "ending",
+  "missing",
   "command_failed",
   "crashed",
   "out_of_memory",

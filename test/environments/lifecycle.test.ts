@@ -181,6 +181,15 @@ describe("in every combination of intent, status and observation", () => {
     });
   });
 
+  test("what is missing or has no room is asked for again, after a pause", () => {
+    every(({ observed, step }) => {
+      if (observed.phase !== "provisioning" || step.become?.status !== "provisioning") return true;
+      if (observed.generation !== GENERATION) return true;
+      const asks = ["quota", "ending", "missing"].includes(observed.problem?.kind ?? "");
+      return asks ? step.act === "ensure" && (step.lookAgainMs ?? 0) >= 3000 : step.act === undefined;
+    });
+  });
+
   test("a problem that may pass is waited for only while it may", () => {
     const waits = (kind: Problem["kind"], sinceMs: number, peersEnding: boolean) => {
       const at: Situation = {
@@ -205,6 +214,7 @@ describe("in every combination of intent, status and observation", () => {
       expect(waits(kind, NOW - 30_000, false)).toBeFalse();
       expect(waits(kind, NOW - 30_000, true)).toBeTrue();
     }
+    expect(waits("missing", 0, false)).toBeTrue();
     expect(waits("command_failed", NOW, true)).toBeFalse();
   });
 });

@@ -186,6 +186,18 @@ describe("an environment that is wanted running", () => {
     ]);
   });
 
+  test("is given again what somebody has deleted in the cluster", async () => {
+    const env = life();
+    await env.reaches("running");
+    const message = 'secret "env-1" is missing in the cluster';
+    const problem = since(env.clock.at, "missing", message);
+    env.sees({ phase: "provisioning", generation: 1, message, problem });
+    await env.reaches("provisioning");
+    await env.reaches("running");
+    expect(env.world.did).toEqual(["ensure 1", "ensure 1"]);
+    expect(env.changes.map((change) => change.message)).toContain(message);
+  });
+
   test("gets containers of its own generation", async () => {
     const env = life({ generation: 3 });
     env.sees({ phase: "running", generation: 2, startedAtMs: 1 });

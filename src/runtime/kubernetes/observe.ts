@@ -1,7 +1,7 @@
 import type { Observed, Problem } from "../runtime.ts";
 import { commandSummary, STARTUP_FAILED_EXIT_CODE } from "../startup.ts";
 import { isQuotaExceeded, quotaWords } from "./errors.ts";
-import { pullFailure } from "./events.ts";
+import { eventTimeMs, pullFailure } from "./events.ts";
 import { CONTAINER, GENERATION_ANNOTATION } from "./names.ts";
 import {
   type Claim,
@@ -12,7 +12,7 @@ import {
   type Termination,
   timeMs,
 } from "./objects.ts";
-import { imagePullWords, shorten, startErrorWords, unschedulableWords } from "./words.ts";
+import { imagePullWords, missingWords, shorten, startErrorWords, unschedulableWords } from "./words.ts";
 
 /* From an environment's objects to what it is. Nothing here asks the cluster or a clock. */
 
@@ -54,6 +54,8 @@ const PULL_FAILED = new Set([
   "ImageInspectError",
   "RegistryUnavailable",
 ]);
+/** What kubelet does once all volumes are mounted. */
+const MOUNTED = new Set(["Pulling", "Pulled", "Created", "Started"]);
 const NEVER_STARTS = new Set(["RunContainerError", "StartError", "ContainerCannotRun"]);
 
 export function observe(sight: Sight, context: ObserveContext): Observed {
@@ -132,6 +134,8 @@ function withoutPod({ deployment, pods: all }: Sight, pods: Pod[]): { message: s
     const message = quotaWords(said);
     return { message, problem: { kind: "quota", message, sinceMs } };
   }
+  const missing = missingWords(said);
+  if (missing) return { message: missing, problem: { kind: "missing", message: missing, sinceMs } };
   if (/forbidden|invalid/i.test(said) && !/serviceaccount|being terminated/i.test(said)) {
     const message = `The cluster refuses the container: ${shorten(said)}`;
     return { message, problem: { kind: "rejected", message, sinceMs } };
@@ -234,7 +238,8 @@ function beforeStart(
   if (scheduled?.status !== "True") return beforeScheduling(pod, claim, events, now);
   const image = imageOf(pod);
   const waiting = status?.state?.waiting;
-  const failure = pullFailure(events, pod.metadata.uid, image);
+  const own = events.filter((event) => event.involvedObject.uid === pod.metadata.uid);
+  const failure = pullFailure(own, pod.metadata.uid, image);
   if (waiting?.reason && PULL_FAILED.has(waiting.reason)) {
     const problem: Problem = {
       kind: "image_pull",
@@ -243,21 +248,34 @@ function beforeStart(
     };
     return { message: problem.message, problem };
   }
+  const missing = missingProblem(waiting, own, scheduledMs(pod) ?? now);
+  if (missing) return { message: missing.message, problem: missing };
   if (waiting?.reason === "CreateContainerConfigError" || waiting?.reason === "CreateContainerError") {
     return { message: `The container can't be made yet: ${shorten(waiting.message ?? waiting.reason)}` };
   }
   if (status && status.restartCount > 0) return { message: "Starting the container again" };
-  const reasons = new Map(
-    events
-      .filter((event) => event.involvedObject.uid === pod.metadata.uid)
-      .map((event) => [event.reason, event]),
-  );
+  const reasons = new Map(own.map((event) => [event.reason, event]));
   const mount = reasons.get("FailedMount") ?? reasons.get("FailedAttachVolume");
   if (reasons.has("Pulling") && !reasons.has("Pulled")) return { message: `Pulling image ${image}` };
   if (mount && !reasons.has("Pulled")) {
     return { message: `Waiting for the volume: ${shorten(mount.message ?? "it can't be mounted yet")}` };
   }
   return { message: "Starting the container" };
+}
+
+/** Nothing tells when it is there again: what kubelet last said of it holds until it has got further. */
+function missingProblem(
+  waiting: { reason?: string; message?: string } | undefined,
+  events: KubeEvent[],
+  scheduledMs: number,
+): Problem | undefined {
+  const unmade = waiting?.reason === "CreateContainerConfigError" ? missingWords(waiting.message ?? "") : "";
+  if (unmade) return { kind: "missing", message: unmade, sinceMs: scheduledMs };
+  const mounting = ({ reason, message = "" }: KubeEvent) =>
+    reason === "FailedMount" ? missingWords(message) : undefined;
+  const last = events.findLast((event) => mounting(event) || MOUNTED.has(event.reason ?? ""));
+  const unmounted = last && mounting(last);
+  return unmounted ? { kind: "missing", message: unmounted, sinceMs: eventTimeMs(last) } : undefined;
 }
 
 function beforeScheduling(

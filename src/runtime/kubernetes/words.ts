@@ -43,6 +43,12 @@ export function startErrorWords(image: string, said: string): string {
   return `the container can't be started: ${lastCause(said) || "the cluster does not say why"}`;
 }
 
+/** Where what the cluster says is that one of an environment's own objects is not there: which one. */
+export function missingWords(said: string): string | undefined {
+  const object = /(?:configmap|secret|serviceaccount) "[^"]*"(?= not found)/.exec(said)?.[0];
+  return object && `${object} is missing in the cluster`;
+}
+
 /** The end of a chain of "doing a: doing b: cause", where the cause stands. */
 function lastCause(said: string): string {
   return shorten(said.split(/: (?=[^:]*$)/).at(-1) ?? said);

@@ -76,6 +76,15 @@ function seen(sight: Partial<Sight>, progress?: Progress): Observed {
   );
 }
 
+const refused = (message: string) => ({
+  deployment: {
+    ...DEPLOYMENT,
+    status: {
+      conditions: [{ type: "ReplicaFailure", status: "True", lastTransitionTime: AT, message }],
+    },
+  },
+});
+
 const RUNNING = { state: { running: { startedAt: AT } } };
 const terminated = (exitCode: number, more: object = {}) => ({ exitCode, finishedAt: LATER, ...more });
 const provisioning = (message: string) => ({ phase: "provisioning" as const, generation: 2, message });
@@ -201,14 +210,6 @@ describe("an environment is", () => {
 
 describe("an environment can't get on, for now:", () => {
   const failure = event("Failed", 'Failed to pull image "python:3.11-slim": a: not found');
-  const refused = (message: string) => ({
-    deployment: {
-      ...DEPLOYMENT,
-      status: {
-        conditions: [{ type: "ReplicaFailure", status: "True", lastTransitionTime: AT, message }],
-      },
-    },
-  });
   const cases: [string, Partial<Sight>, object][] = [
     [
       "its image is not there, since the first failure",
@@ -299,11 +300,51 @@ describe("an environment can't get on, for now:", () => {
     expect(at(4)).toEqual(provisioning("Preparing the workspace"));
     expect(at(5)).toMatchObject({ problem: { kind: "quota" } });
   });
+});
 
-  test("a service account that is not there yet is no problem", () => {
-    expect(seen(refused('pods "env-1" is forbidden: serviceaccount "x" not found'))).toEqual(
-      provisioning("Preparing the workspace"),
-    );
+describe("what somebody has deleted is missing", () => {
+  const NO_SCRIPT = 'MountVolume.SetUp failed for volume "startup" : configmap "env-1" not found';
+  const unmounted = event("FailedMount", NO_SCRIPT);
+  const before = ["Scheduled", "Pulling", "Pulled", "Created", "Started"].map((reason) => event(reason, "…"));
+  const waiting = (reason: string, message: string) =>
+    pod({ container: { state: { waiting: { reason, message } } } });
+  const account = 'pods "env-1" is forbidden: error looking up service account: serviceaccount "x" not found';
+  test.each<[string, string, Partial<Sight>]>([
+    ["when its volume is mounted", 'configmap "env-1"', { pods: [pod()], events: [unmounted] }],
+    [
+      "when other words follow",
+      'configmap "env-1"',
+      { pods: [pod()], events: [unmounted, event("FailedMount", "timed out waiting for the condition")] },
+    ],
+    [
+      "when its node has started anew",
+      'configmap "env-1"',
+      { pods: [pod({ container: { restartCount: 1 } })], events: [...before, unmounted] },
+    ],
+    [
+      "when the container is made",
+      'secret "env-1"',
+      { pods: [waiting("CreateContainerConfigError", 'secret "env-1" not found')], events: before },
+    ],
+    ["when its pod is made", 'serviceaccount "x"', refused(account)],
+  ])("%s", (_, object, sight) => {
+    const message = `${object} is missing in the cluster`;
+    expect(seen(sight)).toMatchObject({ ...provisioning(message), problem: { kind: "missing", message } });
+  });
+
+  test.each<[string, Partial<Sight>]>([
+    [
+      "once it is there and the image is pulled",
+      { pods: [pod()], events: [unmounted, event("Pulling", "…")] },
+    ],
+    [
+      "where another pod lacked it",
+      { pods: [pod()], events: [{ ...unmounted, involvedObject: { kind: "Pod", uid: "p0" } }] },
+    ],
+    ["where something else can't be mounted", { pods: [pod()], events: [event("FailedMount", "timed out")] }],
+    ["where a name is wrong", { pods: [waiting("CreateContainerConfigError", "no such user")] }],
+  ])("but not %s", (_, sight) => {
+    expect(seen(sight)).not.toHaveProperty("problem");
   });
 });
 
