@@ -1,5 +1,5 @@
-import { and, eq, inArray, lt, or, sql } from "drizzle-orm";
-import type { Db } from "../db/open.ts";
+import { and, eq, inArray, lt, or, type SQL, sql } from "drizzle-orm";
+import type { Db, DbOrTx } from "../db/open.ts";
 import { clusters, environments } from "../db/schema.ts";
 import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -144,6 +144,17 @@ export function createCapacityBook({
   };
 }
 
+/**
+ * Whether an environment is on the cluster `clusterId`: one that is registered twice is measured twice, each
+ * time with all that is on it.
+ */
+export function isOnCluster(db: DbOrTx, clusterId: string): SQL {
+  const uid = db.select({ uid: clusters.uid }).from(clusters).where(eq(clusters.id, clusterId));
+  // Those that are not identified are equal to none, not even to each other.
+  const same = or(eq(clusters.id, clusterId), eq(clusters.uid, uid));
+  return inArray(environments.clusterId, db.select({ id: clusters.id }).from(clusters).where(same));
+}
+
 /** Environments whose pods are surely among what the cluster counts at `now`. */
 function materialised(db: Db, clusterId: string, now: number): ReadonlySet<string> {
   const rows = db
@@ -151,7 +162,7 @@ function materialised(db: Db, clusterId: string, now: number): ReadonlySet<strin
     .from(environments)
     .where(
       and(
-        eq(environments.clusterId, clusterId),
+        isOnCluster(db, clusterId),
         or(
           inArray(environments.status, ["installing", "configuring", "running"]),
           and(eq(environments.status, "provisioning"), lt(environments.statusSince, now - POD_APPEARS_MS)),

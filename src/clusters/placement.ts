@@ -4,7 +4,7 @@ import { clusters, environments, LOCAL_PROVIDER } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
 import { formatBytes, formatCpuMillis, parseBytes, parseCpuMillis } from "../lib/quantity.ts";
 import type { Capacity, ResourceLimits } from "../runtime/runtime.ts";
-import type { CapacityBook } from "./capacity.ts";
+import { type CapacityBook, isOnCluster } from "./capacity.ts";
 import { statusOf } from "./local.ts";
 
 /** Where an environment shall live, and why, for the audit row. */
@@ -124,7 +124,7 @@ function bookedSince(
     .from(environments)
     .where(
       and(
-        eq(environments.clusterId, clusterId),
+        isOnCluster(tx, clusterId),
         or(
           inArray(environments.status, ["creating", "provisioning", "restarting"]),
           and(

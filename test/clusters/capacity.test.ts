@@ -4,6 +4,8 @@ import { clusters } from "../../src/db/schema.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { type Capacity, type Runtime, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
+import { environment, owner } from "../environments/setup.ts";
+import { clusterRow } from "../rows.ts";
 import { unused, unusedRuntime } from "../runtime/unused.ts";
 import { until } from "../until.ts";
 
@@ -115,6 +117,24 @@ describe("the capacity book", () => {
     ]);
     expect(turned).toEqual(["a", "a"]);
     expect(nodeCounts()).toEqual([2, null]);
+  });
+
+  test("a cluster that is registered twice counts what is on it by either name", async () => {
+    const ids = ["a", "b", "c"].map((clusterId) => {
+      const uid = clusterId === "c" ? "u2" : "u1";
+      const cluster = clusterRow({ id: clusterId, uid });
+      database.db
+        .insert(clusters)
+        .values(cluster)
+        .onConflictDoUpdate({ target: clusters.id, set: { uid } })
+        .run();
+      return environment(database.db, owner(database.db), { clusterId, status: "running" }).id;
+    });
+    for (const id of ["a", "b"]) {
+      const seen = await book.measure(id);
+      // Sets are all alike to toMatchObject.
+      expect(seen.reachable && seen.counted).toEqual(new Set(ids.slice(0, 2)));
+    }
   });
 
   test("goes on measuring while the database takes nothing, and writes when it does again", async () => {

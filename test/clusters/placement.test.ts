@@ -24,11 +24,15 @@ beforeEach(() => {
 });
 afterEach(() => database.remove());
 
-function addCluster(name: string, status: "active" | "inactive" | "maintenance" = "active"): string {
+function addCluster(
+  name: string,
+  status: "active" | "inactive" | "maintenance" = "active",
+  uid: string | null = null,
+): string {
   const id = newId();
   database.db
     .insert(clusters)
-    .values({ id, name, provider: "ovh", region: "GRA7", status, createdAt: NOW, updatedAt: NOW })
+    .values({ id, name, provider: "ovh", region: "GRA7", status, uid, createdAt: NOW, updatedAt: NOW })
     .run();
   return id;
 }
@@ -245,6 +249,14 @@ describe("environments that the last measurement does not show", () => {
     addEnvironment(addCluster("other", "inactive"), "creating");
     expect(place().clusterId).toBe(id);
   });
+});
+
+test("a cluster that is registered twice is not booked twice", () => {
+  const both = [addCluster("prod", "active", "u1"), addCluster("again", "active", "u1")];
+  for (const id of both) see(id, 6, 8);
+  addEnvironment(addCluster("other", "inactive", "u2"), "creating");
+  for (const id of both) addEnvironment(place(id).clusterId, "creating");
+  for (const ref of [...both, null]) expect(refusal(ref).code).toBe("unavailable");
 });
 
 describe("by name", () => {
