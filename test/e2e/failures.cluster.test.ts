@@ -4,7 +4,7 @@ import type { TestClient } from "../harness.ts";
 import { onCluster } from "../on-cluster.ts";
 import { kubectl } from "../runtime/kubernetes/kubectl.ts";
 import { until } from "../until.ts";
-import { ClusterServer, countOf, logOf, logs, objectsOf, reaches, template } from "./cluster.ts";
+import { ClusterServer, countOf, inTerminal, logOf, logs, objectsOf, reaches, template } from "./cluster.ts";
 
 /** A pod that takes room and does nothing. */
 function filler(of: { name: string; namespace: string; cpu: string; memory: string }): string {
@@ -164,6 +164,24 @@ onCluster("what goes wrong on a cluster is told in words:", () => {
     const gone = async () => (await objectsOf(String(userId))).length === 0;
     await until(gone, { timeoutMs: 90_000, intervalMs: 500 });
   }, 400_000);
+
+  test.concurrent("a workspace that somebody deletes, in whose place an empty one is made", async () => {
+    const { name } = await client.post("/api/v1/templates", template("emptied", []), 201);
+    const id = String((await client.environment({ name: "emptied", template: String(name) })).id);
+    await inTerminal(client, id, "echo here > file");
+    const at = ["-n", `devpocket-${server.userId}`];
+    await kubectl(["delete", "pvc", `env-${id}`, ...at, "--wait=false"]);
+    await reaches(client, id, "provisioning");
+    const history = await reaches(client, id, "running", 120_000);
+    const told = history.map(({ message }) => message);
+    const deleted = "The workspace's volume was deleted in the cluster";
+    expect(told).toContain(`${deleted}; once it is gone, a new, empty one is made`);
+    await logs(client, id, /^WorkspaceLost: .*a new, empty one is made/);
+    expect(await logOf(client, id, "system")).toContain(
+      `WorkspaceLost: ${deleted}: a new, empty one is made`,
+    );
+    expect(await inTerminal(client, id, "ls")).toBe("");
+  }, 240_000);
 
   test.concurrent("a pod that no node has room for, which starts once there is room", async () => {
     const large = { cpu: "200m", memory: "2Gi", storage: "64Mi" };

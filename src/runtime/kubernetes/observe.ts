@@ -288,11 +288,13 @@ function beforeScheduling(
   if (scheduled?.reason !== "Unschedulable") {
     return { message: claim?.status?.phase === "Pending" ? "Waiting for the volume" : "Waiting for a node" };
   }
+  const sinceMs = timeMs(scheduled.lastTransitionTime) ?? timeMs(pod.metadata.creationTimestamp) ?? now;
+  const missing = missingWords(scheduled.message ?? "");
+  if (missing) return { message: missing, problem: { kind: "missing", message: missing, sinceMs } };
   let message = unschedulableWords(scheduled.message ?? "");
   const provisioning = events.findLast((event) => event.reason === "ProvisioningFailed");
   if (claim?.status?.phase === "Pending" && provisioning) {
     message = `The volume can't be made: ${shorten(provisioning.message ?? "")}`;
   }
-  const sinceMs = timeMs(scheduled.lastTransitionTime) ?? timeMs(pod.metadata.creationTimestamp) ?? now;
   return { message, problem: { kind: "unschedulable", message, sinceMs } };
 }

@@ -5,7 +5,7 @@ import { FIELD_MANAGER } from "./client.ts";
 import { isStatus, KubeStatusError } from "./errors.ts";
 import { environmentManifests } from "./manifests.ts";
 import { environmentName, namespaceName } from "./names.ts";
-import type { Claim, StorageClass } from "./objects.ts";
+import type { Claim, Deployment, StorageClass } from "./objects.ts";
 import { environmentPaths } from "./paths.ts";
 
 interface StorageContext {
@@ -30,7 +30,12 @@ export async function storageToAsk(
   if (bytes <= has) return { bytes: has, apply: false };
   const refusal = await grow(context, spec, claim);
   if (refusal !== null) {
-    await sayThatItStays(context, spec, claim, `The volume stays at ${formatBytes(has)}: ${refusal}`);
+    await say(context, spec, {
+      id: `storage.${spec.generation}`,
+      reason: "StorageNotGrown",
+      message: `The volume stays at ${formatBytes(has)}: ${refusal}`,
+      claim,
+    });
   }
   return { bytes: refusal === null ? bytes : has, apply: false };
 }
@@ -57,12 +62,27 @@ async function grow(
   }
 }
 
-/** Once for each generation: written anew, the event would be another line. */
-async function sayThatItStays(
+/**
+ * Tells of a new, empty volume in place of one that somebody has deleted: once for each state of the
+ * Deployment, however often that is tried.
+ */
+export function sayThatItIsNew(
+  context: StorageContext,
+  spec: EnvironmentSpec,
+  deployment: Deployment,
+): Promise<void> {
+  return say(context, spec, {
+    id: `lost.${deployment.metadata.generation ?? 0}`,
+    reason: "WorkspaceLost",
+    message: "The workspace's volume was deleted in the cluster: a new, empty one is made",
+  });
+}
+
+/** Once for each `id`: written anew, the event would be another line. */
+async function say(
   { client, now }: StorageContext,
   spec: EnvironmentSpec,
-  claim: Claim,
-  message: string,
+  { id, reason, message, claim }: { id: string; reason: string; message: string; claim?: Claim },
 ): Promise<void> {
   const namespace = namespaceName(spec.userId);
   const time = new Date(now()).toISOString().replace(/\.\d+Z$/, "Z");
@@ -70,16 +90,16 @@ async function sayThatItStays(
   const event = {
     apiVersion: "v1",
     kind: "Event",
-    metadata: { name: `${name}.storage.${spec.generation}`, namespace },
+    metadata: { name: `${name}.${id}`, namespace },
     involvedObject: {
       apiVersion: "v1",
       kind: "PersistentVolumeClaim",
       namespace,
       name,
-      ...(claim.metadata.uid ? { uid: claim.metadata.uid } : {}),
+      ...(claim?.metadata.uid ? { uid: claim.metadata.uid } : {}),
     },
     type: "Warning",
-    reason: "StorageNotGrown",
+    reason,
     message,
     source: { component: FIELD_MANAGER },
     firstTimestamp: time,

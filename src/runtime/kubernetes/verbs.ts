@@ -7,7 +7,7 @@ import type { Looking } from "./look.ts";
 import { environmentManifests } from "./manifests.ts";
 import type { Claim, Deployment, Namespace } from "./objects.ts";
 import { environmentPaths, userPaths } from "./paths.ts";
-import { storageToAsk } from "./storage.ts";
+import { sayThatItIsNew, storageToAsk } from "./storage.ts";
 import { forceStuck } from "./stuck.ts";
 import { userManifests } from "./usermanifests.ts";
 
@@ -37,7 +37,13 @@ export async function ensure(context: VerbsContext, spec: EnvironmentSpec): Prom
   await context.userLock(spec.userId).run(async () => {
     await ensureUser(context, spec);
     const claim = await client.get<Claim>(paths.claim);
-    if (claim?.metadata.deletionTimestamp) throw ending();
+    if (claim?.metadata.deletionTimestamp) {
+      // It stays for as long as a pod uses it.
+      await stop(context, spec);
+      throw volumeDeleted();
+    }
+    const before = claim ? null : await client.get<Deployment>(paths.deployment);
+    if (before) await sayThatItIsNew(context, spec, before);
     const storage = await storageToAsk(context, spec, claim);
     const {
       claim: wanted,
@@ -81,6 +87,12 @@ async function allEnded(writes: Promise<unknown>[]): Promise<void> {
 
 function ending(): RuntimeRejected {
   return new RuntimeRejected("ending", "Waiting for what was deleted before to be gone");
+}
+
+function volumeDeleted(): RuntimeRejected {
+  const message =
+    "The workspace's volume was deleted in the cluster; once it is gone, a new, empty one is made";
+  return new RuntimeRejected("missing", message);
 }
 
 /** Scales to zero; the claim stays. */

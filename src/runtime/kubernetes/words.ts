@@ -45,7 +45,9 @@ export function startErrorWords(image: string, said: string): string {
 
 /** Where what the cluster says is that one of an environment's own objects is not there: which one. */
 export function missingWords(said: string): string | undefined {
-  const object = /(?:configmap|secret|serviceaccount) "[^"]*"(?= not found)/.exec(said)?.[0];
+  const object = /(?:configmap|secret|serviceaccount|persistentvolumeclaim) "[^"]*"(?= not found)/.exec(
+    said,
+  )?.[0];
   return object && `${object} is missing in the cluster`;
 }
 

@@ -327,6 +327,22 @@ describe("what somebody has deleted is missing", () => {
       { pods: [waiting("CreateContainerConfigError", 'secret "env-1" not found')], events: before },
     ],
     ["when its pod is made", 'serviceaccount "x"', refused(account)],
+    [
+      "when a node is looked for",
+      'persistentvolumeclaim "env-1"',
+      {
+        claim: null,
+        pods: [
+          pod({
+            scheduled: {
+              status: "False",
+              reason: "Unschedulable",
+              message: '0/1 nodes are available: persistentvolumeclaim "env-1" not found.',
+            },
+          }),
+        ],
+      },
+    ],
   ])("%s", (_, object, sight) => {
     const message = `${object} is missing in the cluster`;
     expect(seen(sight)).toMatchObject({ ...provisioning(message), problem: { kind: "missing", message } });

@@ -19,24 +19,57 @@ const SPEC = {
   userQuota: null,
 };
 
+function runtimeOn(answer: (method: string, path: string) => Response | Promise<Response> | undefined) {
+  const { kubeconfig } = openCluster({ answer });
+  return createKubernetesRuntime({
+    cluster: { kubeConfig: parseReduced(reduceKubeconfig(kubeconfig)) },
+    log: createLogger({ format: "text", level: "error", write: () => {} }),
+  });
+}
+
+test("a volume that somebody has deleted is let go of, and a new one is made and told of", async () => {
+  const missing = () => new Response("", { status: 404 });
+  let claim: (() => Response) | undefined;
+  let deployed = false;
+  const written: string[] = [];
+  const runtime = runtimeOn((method, path) => {
+    const [, kind = "namespaces"] = /\/namespaces\/[^/]+\/(\w+)/.exec(path) ?? [];
+    if (method !== "GET") {
+      if (["events", "persistentvolumeclaims", "deployments"].includes(kind))
+        written.push(`${method} ${kind}`);
+      return Response.json({ metadata: {} });
+    }
+    if (kind === "persistentvolumeclaims") return claim?.() ?? missing();
+    if (kind === "deployments") return deployed ? Response.json({ metadata: { generation: 3 } }) : missing();
+    return undefined;
+  });
+  const made = ["PATCH persistentvolumeclaims", "PATCH deployments"];
+  await runtime.ensure(SPEC);
+  expect(written.splice(0)).toEqual(made);
+  deployed = true;
+  const deletionTimestamp = "2026-01-01T00:00:00Z";
+  claim = () => Response.json({ metadata: { deletionTimestamp }, spec: {} });
+  const refusal = { kind: "missing", message: expect.stringContaining("volume was deleted") };
+  expect(await runtime.ensure(SPEC).catch((error: unknown) => error)).toMatchObject(refusal);
+  expect(written.splice(0)).toEqual(["PATCH deployments"]);
+  claim = undefined;
+  await runtime.ensure(SPEC);
+  expect(written).toEqual(["POST events", ...made]);
+  await runtime.close();
+});
+
 test.each([
   ["of the environment", /configmaps/, /secrets/],
   ["of the user", /limitranges/, /networkpolicies/],
 ])("no write %s is still on its way when another one has failed", async (_whose, fails, lingers) => {
   const slow = Promise.withResolvers<void>();
   const began = Promise.withResolvers<void>();
-  const { kubeconfig } = openCluster({
-    answer(method, path) {
-      if (method === "GET" && path.includes("/namespaces/")) return new Response("", { status: 404 });
-      if (method === "PATCH" && fails.test(path)) return new Response("", { status: 500 });
-      if (method !== "PATCH" || !lingers.test(path)) return undefined;
-      began.resolve();
-      return slow.promise.then(() => Response.json({ metadata: {} }));
-    },
-  });
-  const runtime = createKubernetesRuntime({
-    cluster: { kubeConfig: parseReduced(reduceKubeconfig(kubeconfig)) },
-    log: createLogger({ format: "text", level: "error", write: () => {} }),
+  const runtime = runtimeOn((method, path) => {
+    if (method === "GET" && path.includes("/namespaces/")) return new Response("", { status: 404 });
+    if (method === "PATCH" && fails.test(path)) return new Response("", { status: 500 });
+    if (method !== "PATCH" || !lingers.test(path)) return undefined;
+    began.resolve();
+    return slow.promise.then(() => Response.json({ metadata: {} }));
   });
   let ended = false;
   const ensured = runtime.ensure(SPEC).finally(() => {
