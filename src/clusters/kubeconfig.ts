@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
@@ -183,8 +184,12 @@ function reduceUser(user: UserEntry, readFile: ReadFile): Record<string, string>
   if (reduced.token && !/^[\x21-\x7e]+$/.test(reduced.token)) {
     throw refused("has a token with characters that no token has", "invalid_token");
   }
-  const certificate = reduced["client-certificate-data"] && reduced["client-key-data"];
-  if (!certificate && !reduced.token && !(reduced.username && reduced.password)) {
+  const certificate = reduced["client-certificate-data"];
+  const key = reduced["client-key-data"];
+  if (certificate && key && !belongTogether(certificate, key)) {
+    throw refused("has a client-key that is not that of its client-certificate", "invalid_pem");
+  }
+  if (!(certificate && key) && !reduced.token && !(reduced.username && reduced.password)) {
     throw refused("has no credentials: a token, or a client certificate with its key", "no_credentials");
   }
   return reduced;
@@ -202,10 +207,27 @@ function pem(
   const file = entry[field];
   if (!data && !file) return undefined;
   const bytes = data ? Buffer.from(data, "base64") : file ? readFile(file, field) : Buffer.alloc(0);
-  if (!bytes.includes("-----BEGIN ")) {
-    throw refused(`has a ${field}${data ? "-data" : ""} that does not hold PEM`, "invalid_pem");
-  }
+  const fault = pemFault(field, bytes);
+  if (fault) throw refused(`has a ${field}${data ? "-data" : ""} that ${fault}`, "invalid_pem");
   return bytes.toString("base64");
+}
+
+/** Of what can't be used a connection would say no more than that it was cut. */
+function pemFault(field: PemField, bytes: Buffer): string | undefined {
+  if (!bytes.includes("-----BEGIN ")) return "does not hold PEM";
+  const isKey = field === "client-key";
+  try {
+    if (isKey) createPrivateKey(bytes);
+    else new X509Certificate(bytes);
+    return undefined;
+  } catch {
+    return `does not hold a ${isKey ? "private key without a passphrase" : "certificate"}`;
+  }
+}
+
+function belongTogether(certificate: string, key: string): boolean {
+  const privateKey = createPrivateKey(Buffer.from(key, "base64"));
+  return new X509Certificate(Buffer.from(certificate, "base64")).checkPrivateKey(privateKey);
 }
 
 function present(fields: Record<string, string | null | undefined>): Record<string, string> {

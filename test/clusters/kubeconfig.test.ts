@@ -1,12 +1,27 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { generateKeyPairSync } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { parseReduced, readKubeconfigFile, reduceKubeconfig } from "../../src/clusters/kubeconfig.ts";
 import { AppError } from "../../src/errors.ts";
 
-const PEM = Buffer.from("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").toString("base64");
+const tls = (name: string) =>
+  readFileSync(join(import.meta.dir, "../http/tls", `${name}.pem`)).toString("base64");
+const PEM = tls("cert");
+const KEY = tls("key");
+
+/** PEM on the outside only. */
+const hollow = (what: string) =>
+  Buffer.from(`-----BEGIN ${what}-----\nAAAA\n-----END ${what}-----\n`).toString("base64");
+
+const LOCKED = generateKeyPairSync("ed25519").privateKey.export({
+  type: "pkcs8",
+  format: "pem",
+  cipher: "aes-256-cbc",
+  passphrase: "s3cret",
+});
 
 const CLUSTER = { server: "https://192.0.2.1:6443", "certificate-authority-data": PEM };
 const USER = { token: "s3cret" };
@@ -47,7 +62,7 @@ clusters:
   cluster: {server: "http://192.0.2.2"}
 users:
 - name: u
-  user: {client-certificate-data: ${PEM}, client-key-data: ${PEM}}
+  user: {client-certificate-data: ${PEM}, client-key-data: ${KEY}}
 - name: plugin
   user: {exec: {command: aws}}
 `;
@@ -77,7 +92,7 @@ describe("a kubeconfig", () => {
       caData: PEM,
       tlsServerName: "kubernetes",
     });
-    expect(kubeConfig.getCurrentUser()).toMatchObject({ certData: PEM, keyData: PEM });
+    expect(kubeConfig.getCurrentUser()).toMatchObject({ certData: PEM, keyData: KEY });
     expect(kubeConfig.users).toHaveLength(1);
     expect(kubeConfig.clusters).toHaveLength(1);
   });
@@ -216,6 +231,32 @@ describe("a kubeconfig", () => {
       "has a certificate-authority-data that does not hold PEM",
       "invalid_pem",
     ],
+    [
+      "a CA that only looks like one",
+      kubeconfig({ cluster: { ...CLUSTER, "certificate-authority-data": hollow("CERTIFICATE") } }),
+      "has a certificate-authority-data that does not hold a certificate",
+      "invalid_pem",
+    ],
+    [
+      "a certificate that is a key",
+      kubeconfig({ user: { "client-certificate-data": KEY, "client-key-data": KEY } }),
+      "has a client-certificate-data that does not hold a certificate",
+      "invalid_pem",
+    ],
+    ...[hollow("PRIVATE KEY"), PEM, Buffer.from(LOCKED).toString("base64")].map(
+      (key, index): [string, string, string, string] => [
+        `a key that can't be used (${index + 1})`,
+        kubeconfig({ user: { "client-certificate-data": PEM, "client-key-data": key } }),
+        "has a client-key-data that does not hold a private key without a passphrase",
+        "invalid_pem",
+      ],
+    ),
+    [
+      "another certificate's key",
+      kubeconfig({ user: { "client-certificate-data": PEM, "client-key-data": tls("other-key") } }),
+      "has a client-key that is not that of its client-certificate",
+      "invalid_pem",
+    ],
   ])("with %s is refused", (_what, given, fault, code) => {
     const { message, code: said } = refusal(given);
     expect(message).toStartWith(`The kubeconfig ${fault}`);
@@ -285,6 +326,7 @@ describe("the operator's own file", () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "devpocket-test-"));
     writeFileSync(join(folder, "ca.crt"), Buffer.from(PEM, "base64"));
+    writeFileSync(join(folder, "ca.key"), Buffer.from(KEY, "base64"));
     writeFileSync(join(folder, "token"), "from-a-file\n");
     writeFileSync(join(folder, "noise"), "no PEM here");
   });
@@ -300,13 +342,13 @@ describe("the operator's own file", () => {
     const reduced = JSON.parse(
       read({
         cluster: { server: CLUSTER.server, "certificate-authority": "ca.crt" },
-        user: { "client-certificate": join(folder, "ca.crt"), "client-key": "ca.crt", tokenFile: "token" },
+        user: { "client-certificate": join(folder, "ca.crt"), "client-key": "ca.key", tokenFile: "token" },
       }),
     );
     expect(reduced.clusters[0].cluster).toEqual(CLUSTER);
     expect(reduced.users[0].user).toEqual({
       "client-certificate-data": PEM,
-      "client-key-data": PEM,
+      "client-key-data": KEY,
       token: "from-a-file",
     });
   });
