@@ -101,13 +101,13 @@ export function startupScript(options: StartupOptions): string {
 
 /*
  * Commands run in the background and are waited for, since a shell runs no trap while a foreground command
- * runs. `kill -1` is only ever done by process 1 or 2, the first of a pid namespace of its own (on a host
- * these are init and the kernel). Interactive shells ignore TERM, and one that is just starting may miss a HUP,
- * hence HUP again and again; CONT for what is stopped.
+ * runs: `$!` is the one to end, unless it is over. `kill -1` is only ever done by process 1 or 2, the first of a
+ * pid namespace of its own (on a host these are init and the kernel). Interactive shells ignore TERM, and one
+ * that is just starting may miss a HUP, hence HUP again and again; CONT for what is stopped.
  */
 const FUNCTIONS = String.raw`__dp_path=$PATH
 PATH=$PATH:${SYSTEM_PATH}
-__dp_child=
+__dp_over=
 mark() { printf '\036devpocket %s %s\n' "$__dp_nonce" "$*"; }
 finish() {
   trap '' TERM INT HUP
@@ -121,17 +121,16 @@ finish() {
       sleep "$__dp_nap" 2>/dev/null || { sleep 1; __dp_i=$((__dp_i + 9)); }
       [ "$__dp_i" -lt 5 ] || __dp_nap=0.1
     done
-  elif [ -n "$__dp_child" ]; then
-    kill -TERM "$__dp_child" 2>/dev/null
+  elif [ "$!" != "$__dp_over" ]; then
+    kill -TERM "$!" 2>/dev/null
   fi
   exit 0
 }
 trap finish TERM INT HUP
 await() {
-  __dp_child=$!
-  wait "$__dp_child"
+  wait "$!"
   __dp_code=$?
-  __dp_child=
+  __dp_over=$!
 }
 step() {
   __dp_attempt=1
