@@ -20,3 +20,17 @@ export async function until<T>(
     await Bun.sleep(intervalMs);
   }
 }
+
+/** Waits until `look` gives the same over five looks in a row, and gives it: what was at work has come to rest. */
+export async function settled<T extends number | string>(look: () => T): Promise<T> {
+  let last = look();
+  let same = 0;
+  const isStill = () => {
+    const now = look();
+    same = now === last ? same + 1 : 0;
+    last = now;
+    return same >= 4;
+  };
+  await until(isStill, { intervalMs: 50, message: () => `it does not come to rest: ${last}` });
+  return last;
+}

@@ -9,6 +9,7 @@ import {
   RuntimeRejected,
   type TerminalOptions,
 } from "../runtime.ts";
+import { SYSTEM_PATH } from "../startup.ts";
 import { foldersOf, makeFolders, removeFolders, type State, writeState } from "./folders.ts";
 import { Journal } from "./journal.ts";
 import type { Owned } from "./owned.ts";
@@ -16,7 +17,7 @@ import { endProcesses, readProcess } from "./processes.ts";
 import { spawnPty } from "./pty.ts";
 import { Run } from "./run.ts";
 import { shellCommand } from "./rundir.ts";
-import { SANDBOX_PATH, SANDBOX_RUN_DIR, SANDBOX_WORKSPACE, type Sandbox } from "./sandbox.ts";
+import { SANDBOX_RUN_DIR, SANDBOX_WORKSPACE, type Sandbox } from "./sandbox.ts";
 
 /** What all environments of one local runtime have in common. */
 export interface Host {
@@ -155,7 +156,7 @@ export class LocalEnvironment {
     const init = sandbox ? await run.init() : undefined;
     if ((sandbox && init === undefined) || run.isOver) throw notRunning();
     const command = sandbox && init !== undefined ? sandbox.join(shell, init) : shell;
-    const env = { PATH: SANDBOX_PATH, TERM: "xterm-256color", ...owned.markOf(this.ref.environmentId) };
+    const env = { PATH: SYSTEM_PATH, TERM: "xterm-256color", ...owned.markOf(this.ref.environmentId) };
     return spawnPty(command, { cwd: this.#folders.workspace, env }, options);
   }
 

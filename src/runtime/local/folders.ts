@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import * as v from "valibot";
 import { isId } from "../../lib/ids.ts";
-import { SANDBOX_PATH } from "./sandbox.ts";
+import { SYSTEM_PATH } from "../startup.ts";
 
 /*
  * What the local runtime keeps on disk. Per environment a workspace, and a private folder with its state,
@@ -101,7 +101,7 @@ async function removeTree(path: string): Promise<void> {
 /** Null, or what it complained of first. */
 async function run(...command: string[]): Promise<string | null> {
   const child = Bun.spawn(command, {
-    env: { PATH: SANDBOX_PATH, LC_ALL: "C" },
+    env: { PATH: SYSTEM_PATH, LC_ALL: "C" },
     stdin: "ignore",
     stdout: "ignore",
     stderr: "pipe",

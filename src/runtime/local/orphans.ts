@@ -1,5 +1,5 @@
+import { SYSTEM_PATH } from "../startup.ts";
 import { type Process, readProcess, signal } from "./processes.ts";
-import { SANDBOX_PATH } from "./sandbox.ts";
 
 /** Who takes in orphans of this process, as it was found last. */
 let adopter: number | undefined;
@@ -37,7 +37,7 @@ function ancestorsOf(pid: number, byPid: ReadonlyMap<number, Process>): Set<numb
  */
 async function findAdopter(): Promise<number | undefined> {
   const parent = Bun.spawn(["sh", "-c", "sleep 10 >/dev/null & echo $!"], {
-    env: { PATH: SANDBOX_PATH },
+    env: { PATH: SYSTEM_PATH },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "ignore",

@@ -49,9 +49,14 @@ export class Pseudoterminal {
   constructor(size: TerminalSize) {
     const { O_RDWR, O_NOCTTY, O_NONBLOCK } = constants;
     this.#fd = openSync("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-    control(this.#fd, TIOCSPTLCK, new Int32Array([0]));
-    this.resize(size);
     this.#output = Bun.file(this.#fd).stream().getReader();
+    try {
+      control(this.#fd, TIOCSPTLCK, new Int32Array([0]));
+      this.resize(size);
+    } catch (error) {
+      void this.close();
+      throw error;
+    }
   }
 
   /** A descriptor of the other side, for the caller to close. */

@@ -162,14 +162,15 @@ function spawnOn(
   command: string[],
   { cwd, env }: { cwd: string; env: Record<string, string> },
 ): Bun.Subprocess {
-  const fd = terminal.openTerminal();
+  let fd: number | undefined;
   try {
+    fd = terminal.openTerminal();
     return Bun.spawn(["setsid", "-c", ...command], { cwd, env, stdio: [fd, fd, fd] });
   } catch (error) {
     void terminal.close();
     throw error;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

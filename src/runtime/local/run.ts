@@ -1,14 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { createLineReader } from "../lines.ts";
 import type { EnvironmentSpec, LogLine, Problem } from "../runtime.ts";
-import { failureMessage, type Mark, parseMark, withoutSeparator } from "../startup.ts";
+import { failureMessage, type Mark, parseMark, SYSTEM_PATH, withoutSeparator } from "../startup.ts";
 import type { Folders } from "./folders.ts";
 import type { Owned } from "./owned.ts";
 import { endProcesses, readProcess, signal } from "./processes.ts";
 import { type LocalPty, spawnPty } from "./pty.ts";
 import { startupCommand, writeRunDir } from "./rundir.ts";
 import type { Sandbox } from "./sandbox.ts";
-import { findInit, findSupervisor, SANDBOX_PATH, SANDBOX_RUN_DIR, SANDBOX_WORKSPACE } from "./sandbox.ts";
+import { findInit, findSupervisor, SANDBOX_RUN_DIR, SANDBOX_WORKSPACE } from "./sandbox.ts";
 
 const STARTUP_TERMINAL = { cols: 120, rows: 40 };
 /** How long a sandbox's processes may take to end; a little more than the startup script grants them. */
@@ -134,7 +134,7 @@ export class Run {
           runDir: folders.runDir,
         })
       : startupCommand(folders.runDir);
-    const env = { PATH: SANDBOX_PATH, ...owned.markOf(spec.environmentId) };
+    const env = { PATH: SYSTEM_PATH, ...owned.markOf(spec.environmentId) };
     let lines: string[] = [];
     const reader = createLineReader((line) => lines.push(line));
     this.#pty = spawnPty(

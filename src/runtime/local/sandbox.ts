@@ -125,7 +125,7 @@ function sandboxOf(tools: Tools, folder: string, hidden: string): Sandbox {
       // Needed to map root of the outer namespace into the inner one; gone with the first exec in there.
       ...["--cap-drop", "ALL", "--cap-add", "CAP_SETFCAP"],
       ...["--die-with-parent", "--clearenv"],
-      ...["--setenv", "PATH", SANDBOX_PATH],
+      ...["--setenv", "PATH", SYSTEM_PATH],
       ...system,
       ...[
         "--ro-bind",
@@ -152,8 +152,6 @@ function sandboxOf(tools: Tools, folder: string, hidden: string): Sandbox {
     ],
   };
 }
-
-export const SANDBOX_PATH = SYSTEM_PATH;
 
 /** The arguments that show the system's folders read-only, as they are on this host. */
 function systemFolders(): string[] {
@@ -210,7 +208,7 @@ const TRIAL = `cd ${SANDBOX_WORKSPACE} && touch x && [ "$(id -u)" = ${USER_ID} ]
 async function tryOut(sandbox: Sandbox, folder: string): Promise<string | null> {
   const workspace = join(folder, "trial");
   mkdirSync(workspace, { recursive: true, mode: 0o700 });
-  const env = { PATH: SANDBOX_PATH };
+  const env = { PATH: SYSTEM_PATH };
   const first = Bun.spawn(
     sandbox.wrap(["sh", "-c", "echo ready; read -r line"], {
       hostname: "trial",

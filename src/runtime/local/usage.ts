@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { Semaphore } from "../../lib/semaphore.ts";
 import type { Usage } from "../runtime.ts";
+import { SYSTEM_PATH } from "../startup.ts";
 import type { Owned } from "./owned.ts";
 import type { Process } from "./processes.ts";
-import { SANDBOX_PATH } from "./sandbox.ts";
 
 /** CPU is a difference over at least this much. */
 const CPU_INTERVAL_MS = 500;
@@ -119,7 +119,7 @@ async function proportionalBytes(pid: number): Promise<number | undefined> {
 /** What a folder takes on its disk; null when that takes too long. */
 async function folderBytes(path: string): Promise<number | null> {
   const du = Bun.spawn(["du", "-skx", "--", path], {
-    env: { PATH: SANDBOX_PATH },
+    env: { PATH: SYSTEM_PATH },
     stdout: "pipe",
     stderr: "ignore",
     timeout: SIZE_LIMIT_MS,
