@@ -2,7 +2,8 @@
  * bun run bench:terminal [--quick]: what our way from a PTY to a WebSocket client costs, side by side with
  * reading the PTY alone, with ttyd (on the PATH, or BENCH_TTYD) and, where KUBECONFIG names a cluster, with
  * its exec socket and kubectl. The server and the measuring client are processes of their own; what is
- * compared is measured in turn, and the ratios are medians of those within a round.
+ * compared is measured in turn (echoes: one client types into all by turns), and the ratios are medians of those
+ * within a round.
  */
 
 import { loadavg } from "node:os";
@@ -53,10 +54,9 @@ async function throughput(title: string, contestants: Contestants, rounds = ROUN
 }
 
 async function echo(title: string, contestants: Contestants, rounds = ROUNDS): Promise<string> {
-  return echoTable(
-    title,
-    await inTurn(contestants, rounds, (link) => measure({ work: "echo", link, keys: KEYS })),
-  );
+  await using client = startClient({ work: "echo", links: [...contestants.values()], keys: KEYS, rounds });
+  const figures = await inTurn(contestants, rounds, () => client.next());
+  return echoTable(title, figures);
 }
 
 /** @param endFloods ends what still runs when its client has gone */
@@ -64,7 +64,7 @@ async function echoBesideFlood(contestants: Contestants, endFloods: () => Promis
   const figures = await inTurn(contestants, ROUNDS, async (link) => {
     await using flooding = startClient({ work: "drain", link });
     await flooding.next();
-    const times = await measure({ work: "echo", link, keys: KEYS });
+    const times = await measure({ work: "echo", links: [link], keys: KEYS, rounds: 1 });
     await flooding.stop();
     await endFloods();
     return times;
@@ -72,16 +72,19 @@ async function echoBesideFlood(contestants: Contestants, endFloods: () => Promis
   return echoTable("beside a flooding session that is read", figures);
 }
 
+/** Ratios are to the first contestant, and to ttyd where it is one. */
 function echoTable(title: string, figures: Map<string, number[][]>): string {
-  const at = (part: number, values: number[][]) => values.map((times) => percentile(times, part));
   const [base = []] = figures.values();
+  const bases = [...new Set([base, figures.get("ttyd") ?? base])];
+  const at = (part: number, values: number[][]) => values.map((times) => percentile(times, part));
+  const ratios = bases.map((_, n) => (n === 0 ? "ratio" : "to ttyd"));
   return table([
-    [`echo of ${KEYS} keystrokes, ${title}`, "p50 ms", "ratio", "p99 ms", "ratio"],
+    [`echo of ${KEYS} keystrokes, ${title}`, "p50 ms", ...ratios, "p99 ms", ...ratios],
     ...[...figures].map(([name, values]) => [
       `  ${name}`,
       ...[0.5, 0.99].flatMap((part) => [
         median(at(part, values)).toFixed(3),
-        medianRatio(at(part, values), at(part, base)).toFixed(1),
+        ...bases.map((other) => medianRatio(at(part, values), at(part, other)).toFixed(2)),
       ]),
     ]),
   ]);

@@ -9,7 +9,8 @@ import { type Line, type Link, open } from "./links.ts";
 
 export type Job =
   | { work: "flood"; link: Link; bytes: number }
-  | { work: "echo"; link: Link; keys: number }
+  /** Types `keys` into each of the links in every round, by turns; prints a line for each link of a round. */
+  | { work: "echo"; links: Link[]; keys: number; rounds: number }
   /** Reads a flood until it is killed; prints a line when it has begun. */
   | { work: "drain"; link: Link }
   /** Presses Ctrl-C under `yes`, as a client that reads 1 MB/s, `times` times. */
@@ -17,8 +18,12 @@ export type Job =
   /** Prints a line when all are there. Each types `bytes` every `everyMs` into an echo, for `forMs`. */
   | { work: "many"; links: Link[]; bytes: number; everyMs: number; forMs: number };
 
-/** What is typed before anything is timed: the client's own code is compiled by then. */
-const WARM_UP_KEYS = 1000;
+/** What is typed before anything is timed: the code of both sides is compiled by then. */
+const WARM_UP_KEYS = 5000;
+/** So many keys into one link, then the next has its turn: what else the machine does slows all of them alike. */
+const TURN_KEYS = 50;
+/** Of a turn: they find the caches as the other links have left them, and are not timed. */
+const FIRST_KEYS = 5;
 const READY = "\x01";
 const LINE = "the quick brown fox jumps over the lazy dog, 0123456789 times ..";
 
@@ -51,20 +56,38 @@ async function flood({ link, bytes }: Extract<Job, { work: "flood" }>): Promise<
   return [took];
 }
 
-/** Milliseconds from each of `keys` keystrokes to its echo. */
-async function echo({ link, keys }: Extract<Job, { work: "echo" }>): Promise<number[]> {
-  const line = await open(link);
-  await run(line, "exec cat");
+/** Prints the milliseconds from each keystroke to its echo. */
+async function echo({ links, keys, rounds }: Extract<Job, { work: "echo" }>): Promise<void> {
+  const lines: Line[] = [];
+  for (const link of links) {
+    const line = await open(link);
+    await run(line, "exec cat");
+    lines.push(line);
+  }
+  for (const line of lines) await type(line, WARM_UP_KEYS);
+  for (let round = 0; round < rounds; round++) {
+    const times: number[][] = lines.map(() => []);
+    for (let typed = 0; typed < keys; typed += TURN_KEYS) {
+      for (const [n, line] of lines.entries()) {
+        await type(line, FIRST_KEYS);
+        times[n]?.push(...(await type(line, Math.min(TURN_KEYS, keys - typed))));
+      }
+    }
+    for (const each of times) console.log(JSON.stringify(each));
+  }
+  for (const line of lines) line.close();
+}
+
+async function type(line: Line, keys: number): Promise<number[]> {
   const times: number[] = [];
-  for (let n = -WARM_UP_KEYS; n < keys; n++) {
+  for (let n = 0; n < keys; n++) {
     const { promise, resolve } = Promise.withResolvers<void>();
     line.onData = () => resolve();
     const began = performance.now();
     line.write("k");
     await promise;
-    if (n >= 0) times.push(performance.now() - began);
+    times.push(performance.now() - began);
   }
-  line.close();
   return times;
 }
 
@@ -128,12 +151,13 @@ async function many({ links, bytes, everyMs, forMs }: Extract<Job, { work: "many
   return times;
 }
 
-async function work(job: Job): Promise<number[]> {
+async function work(job: Job): Promise<number[] | undefined> {
   switch (job.work) {
     case "flood":
       return flood(job);
     case "echo":
-      return echo(job);
+      await echo(job);
+      return;
     case "drain":
       return drain(job);
     case "interrupt":
@@ -178,6 +202,7 @@ export async function measure(job: Job): Promise<number[]> {
 }
 
 if (import.meta.main) {
-  console.log(JSON.stringify(await work(JSON.parse(await Bun.stdin.text()))));
+  const figures = await work(JSON.parse(await Bun.stdin.text()));
+  if (figures) console.log(JSON.stringify(figures));
   process.exit();
 }
