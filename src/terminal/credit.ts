@@ -53,7 +53,7 @@ export class Credit {
   #lookAt: number | null = null;
   #leastDelayMs = Number.POSITIVE_INFINITY;
   #leastDelaySince: number;
-  #lastDelayMs: number | null = null;
+  #lastFullDelayMs: number | null = null;
   #jitterMs = 0;
 
   constructor(offset: number, now: () => number = performance.now.bind(performance)) {
@@ -140,15 +140,22 @@ export class Credit {
       return;
     }
     this.#leastDelayMs = Math.min(this.#leastDelayMs, delayMs);
-    const difference = Math.abs(delayMs - (this.#lastDelayMs ?? delayMs));
-    this.#lastDelayMs = delayMs;
-    this.#jitterMs += (difference - this.#jitterMs) * JITTER_GAIN;
+    this.#learnJitter(delayMs);
     const targetMs = queueTargetMs + JITTER_FACTOR * Math.min(this.#jitterMs, MOST_JITTER_MS);
     const queuedMs = delayMs - this.#leastDelayMs;
     const factor = (this.#leastDelayMs + targetMs) / delayMs;
     if (queuedMs > TOO_LONG * targetMs) this.#resize(this.#window * factor);
     else if (factor > 1 && this.#wasFull) this.#resize(this.#window * Math.min(2, factor));
     this.#wasFull = false;
+  }
+
+  /** Between full windows only: from a prompt to a flood a delay grows by its queue. */
+  #learnJitter(delayMs: number): void {
+    if (this.#wasFull && this.#lastFullDelayMs !== null) {
+      const difference = Math.abs(delayMs - this.#lastFullDelayMs);
+      this.#jitterMs += (difference - this.#jitterMs) * JITTER_GAIN;
+    }
+    this.#lastFullDelayMs = this.#wasFull ? delayMs : null;
   }
 
   #resize(bytes: number): void {
