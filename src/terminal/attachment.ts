@@ -235,7 +235,7 @@ export class Attachment {
   #awaitAcknowledgement(): void {
     this.#stallTimer ??= setTimeout(() => {
       this.#stallTimer = undefined;
-      this.#credit?.grow();
+      this.#credit?.stalled();
       this.pump();
     }, TERMINAL_LIMITS.stallMs);
   }

@@ -24,6 +24,12 @@ const JITTER_FACTOR = 2;
 const MOST_JITTER_MS = 100;
 /** … of which each new one counts for this part (RFC 3550, 6.4.1). */
 const JITTER_GAIN = 1 / 16;
+/** Text is sent in whole characters: with less room than the longest one has, the window is full. */
+const CHARACTER_BYTES = 4;
+/** Of a step that no longer occurs half is forgotten over about so many times its bytes. */
+const STEP_MEMORY = 2;
+/** The window of a client that has acknowledged fewer bytes than it at once grows only so many stalls in. */
+const PATIENT_STALLS = 10;
 
 /**
  * How much may be on the way to a client that acknowledges what it has shown: at most 512 KiB, and for a
@@ -48,17 +54,27 @@ export class Credit {
    * acknowledges each frame has no such n: with a smaller window its frames are smaller.
    */
   #largestStep = 0;
-  #wasFull = false;
-  /** The first frame that was sent with this window: when it has come, the window is looked at. */
+  /**
+   * The first frame that filled this window: when it has come, the window is looked at. The first of a flood
+   * has nothing before it, and would let the window grow with each command that prints much.
+   */
   #lookAt: number | null = null;
+  /** The fewest bytes that it has acknowledged at once when the window was full. */
+  #enoughBytes = Number.POSITIVE_INFINITY;
+  #stalls = 0;
   #leastDelayMs = Number.POSITIVE_INFINITY;
   #leastDelaySince: number;
-  #lastFullDelayMs: number | null = null;
+  #lastDelayMs: number | null = null;
   #jitterMs = 0;
 
-  constructor(offset: number, now: () => number = performance.now.bind(performance)) {
-    this.#sent = offset;
-    this.#acknowledged = offset;
+  /** @param sent where more is on the way already, the end of it */
+  constructor(
+    acknowledged: number,
+    now: () => number = performance.now.bind(performance),
+    sent: number = acknowledged,
+  ) {
+    this.#sent = sent;
+    this.#acknowledged = acknowledged;
     this.#now = now;
     this.#leastDelaySince = now();
   }
@@ -69,6 +85,11 @@ export class Credit {
 
   get frameBytes(): number {
     return Math.min(frameBytes, Math.max(minFrameBytes, this.#window >> 2));
+  }
+
+  /** The client has everything before it. */
+  get acknowledged(): number {
+    return this.#acknowledged;
   }
 
   /** How many bytes may be sent now. */
@@ -82,8 +103,7 @@ export class Credit {
   sent(offset: number): void {
     this.#addFrame(offset, offset - this.#sent);
     this.#sent = offset;
-    this.#lookAt ??= offset;
-    if (this.room === 0) this.#wasFull = true;
+    if (this.#isFull) this.#lookAt ??= offset;
   }
 
   /** What comes next has `offset`; what lies before it will never be sent. */
@@ -96,21 +116,42 @@ export class Credit {
   acknowledge(offset: number): boolean {
     if (offset > this.#sent) return false;
     if (offset <= this.#acknowledged) return true;
+    this.#stalls = 0;
+    if (this.#isFull) this.#enoughBytes = Math.min(this.#enoughBytes, offset - this.#acknowledged);
     const frames = this.#takeFrames(offset);
-    if (frames.length > 1) this.#largestStep = Math.max(this.#largestStep, offset - this.#acknowledged);
+    this.#learnStep(offset - this.#acknowledged, frames.length);
     this.#acknowledged = offset;
     this.#forgetGaps();
     const last = frames.at(-1);
-    if (last && this.#lookAt !== null && offset >= this.#lookAt) {
+    if (!last) return true;
+    const delayMs = this.#now() - last.at;
+    this.#leastDelayMs = Math.min(this.#leastDelayMs, delayMs);
+    if (this.#lookAt !== null && offset >= this.#lookAt) {
       this.#lookAt = null;
-      this.#adapt(this.#now() - last.at);
+      this.#adapt(delayMs);
     }
     return true;
   }
 
-  /** Nothing has been acknowledged for long: perhaps the client waits for more before it does. */
-  grow(): void {
+  /**
+   * A full window has brought no acknowledgement for a second: perhaps the client waits for more before it
+   * sends one. One for which so much was enough before is slow or cut off, and more would be in its way.
+   */
+  stalled(): void {
+    this.#stalls += 1;
+    if (this.#window >= this.#enoughBytes && this.#stalls % PATIENT_STALLS !== 0) return;
     this.#window = Math.min(windowBytes, this.#window * 2);
+  }
+
+  get #isFull(): boolean {
+    return this.room < CHARACTER_BYTES;
+  }
+
+  /** One frame tells no step, but that a longer one is no longer waited for. */
+  #learnStep(bytes: number, frames: number): void {
+    const known = this.#largestStep;
+    if (bytes < known) this.#largestStep -= (known - bytes) * Math.min(1, bytes / (STEP_MEMORY * known));
+    else if (frames > 1) this.#largestStep = bytes;
   }
 
   #addFrame(end: number, bytes: number): void {
@@ -139,27 +180,23 @@ export class Credit {
       this.#resize(minWindowBytes);
       return;
     }
-    this.#leastDelayMs = Math.min(this.#leastDelayMs, delayMs);
     this.#learnJitter(delayMs);
-    const targetMs = queueTargetMs + JITTER_FACTOR * Math.min(this.#jitterMs, MOST_JITTER_MS);
+    const targetMs = queueTargetMs + JITTER_FACTOR * this.#jitterMs;
     const queuedMs = delayMs - this.#leastDelayMs;
     const factor = (this.#leastDelayMs + targetMs) / delayMs;
     if (queuedMs > TOO_LONG * targetMs) this.#resize(this.#window * factor);
-    else if (factor > 1 && this.#wasFull) this.#resize(this.#window * Math.min(2, factor));
-    this.#wasFull = false;
+    else if (factor > 1) this.#resize(this.#window * Math.min(2, factor));
   }
 
-  /** Between full windows only: from a prompt to a flood a delay grows by its queue. */
+  /** Of full windows only: from a prompt to a flood a delay grows by its queue. A pause of minutes is one delay. */
   #learnJitter(delayMs: number): void {
-    if (this.#wasFull && this.#lastFullDelayMs !== null) {
-      const difference = Math.abs(delayMs - this.#lastFullDelayMs);
-      this.#jitterMs += (difference - this.#jitterMs) * JITTER_GAIN;
-    }
-    this.#lastFullDelayMs = this.#wasFull ? delayMs : null;
+    const difference = Math.min(MOST_JITTER_MS, Math.abs(delayMs - (this.#lastDelayMs ?? delayMs)));
+    this.#jitterMs += (difference - this.#jitterMs) * JITTER_GAIN;
+    this.#lastDelayMs = delayMs;
   }
 
   #resize(bytes: number): void {
-    const least = Math.max(minWindowBytes, Math.min(windowBytes, 2 * this.#largestStep));
+    const least = Math.max(minWindowBytes, Math.min(windowBytes, Math.ceil(2 * this.#largestStep)));
     this.#window = Math.min(windowBytes, Math.max(least, Math.floor(bytes)));
   }
 }

@@ -36,7 +36,7 @@ function flood({ bytesPerMs: rate, delayMs, jitterMs = 0, ackBytes = 1, seconds 
     const ack = acks.shift();
     if (!ack) {
       now += 1000;
-      credit.grow();
+      credit.stalled();
       continue;
     }
     now = Math.max(now, ack.at);
@@ -139,4 +139,102 @@ test("room is the window without what was sent and not acknowledged, whatever is
       expect(credit.acknowledge(sent + 1)).toBe(false);
     }),
   );
+});
+
+/** Frames sent at one time reach a client of 1 MB/s 1 ms later, one after the other, and are acknowledged. */
+class Line {
+  now = 0;
+  sent = 0;
+  readonly credit = new Credit(0, () => this.now);
+  #freeAt = 0;
+  readonly #onTheWay: { end: number; at: number }[] = [];
+
+  send(bytes: number): void {
+    this.sent += bytes;
+    this.credit.sent(this.sent);
+    this.#freeAt = Math.max(this.#freeAt, this.now) + bytes / 1000;
+    this.#onTheWay.push({ end: this.sent, at: this.#freeAt + 1 });
+  }
+
+  fill(leftBytes = 0): void {
+    while (this.credit.room > leftBytes) {
+      this.send(Math.min(this.credit.room - leftBytes, this.credit.frameBytes));
+    }
+  }
+
+  /** The next acknowledgement; false: nothing is on the way. */
+  acknowledgeNext(): boolean {
+    const frame = this.#onTheWay.shift();
+    if (!frame) return false;
+    this.now = Math.max(this.now, frame.at);
+    this.credit.acknowledge(frame.end);
+    return true;
+  }
+
+  /** For `ms` it sends whatever it may. */
+  flood(ms: number, leftBytes = 0): void {
+    const end = this.now + ms;
+    do this.fill(leftBytes);
+    while (this.now < end && this.acknowledgeNext());
+  }
+
+  rest(): void {
+    while (this.acknowledgeNext());
+    this.now += 20;
+  }
+}
+
+describe("the window of a client that reads 1 MB/s", () => {
+  test("is not widened by one short flood after another", () => {
+    const line = new Line();
+    for (let n = 0; n < 30; n++) {
+      line.flood(400);
+      line.rest();
+      line.send(2);
+      line.rest();
+    }
+    expect(line.credit.windowBytes).toBeLessThan(80 * KIB);
+  });
+
+  test("is as small as before soon after a pause", () => {
+    const line = new Line();
+    line.flood(5000);
+    line.now += 20_000;
+    line.flood(3000);
+    expect(line.credit.windowBytes).toBeLessThan(80 * KIB);
+  });
+
+  test("does not grow while nothing comes through: it has never waited for more", () => {
+    const line = new Line();
+    line.flood(5000);
+    const before = line.credit.windowBytes;
+    for (let second = 0; second < 5; second++) line.credit.stalled();
+    expect(line.credit.windowBytes).toBe(before);
+    // It may be another now.
+    for (let second = 0; second < 60; second++) line.credit.stalled();
+    expect(line.credit.windowBytes).toBe(512 * KIB);
+  });
+
+  test("shrinks though it once acknowledged much at once", () => {
+    const line = new Line();
+    line.fill();
+    line.credit.stalled();
+    line.credit.stalled();
+    line.credit.stalled();
+    line.fill();
+    line.now += 10;
+    line.credit.acknowledge(line.sent);
+    line.flood(10_000);
+    expect(line.credit.windowBytes).toBeLessThan(80 * KIB);
+  });
+
+  test("grows with text that leaves a few bytes of it: no character fits them", () => {
+    const line = new Line();
+    for (let n = 0; n < 400; n++) {
+      line.fill(3);
+      line.now += 1;
+      line.credit.acknowledge(line.sent);
+    }
+    expect(line.credit.windowBytes).toBe(512 * KIB);
+  });
 });
