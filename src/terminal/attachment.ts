@@ -75,6 +75,8 @@ export class Attachment {
   readonly #text: boolean;
   #credit: Credit | null;
   #offset: number;
+  /** Where what it has been given without a gap begins. */
+  #gaplessFrom: number;
   #state: "new" | "attached" | "detached" = "new";
   #pumping = false;
   #stallTimer: Timer | undefined;
@@ -88,6 +90,7 @@ export class Attachment {
     this.size = options.size;
     this.#text = options.text;
     this.#offset = Math.min(options.offset, source.ring.end);
+    this.#gaplessFrom = this.#offset;
     this.#credit = options.acknowledges ? new Credit(this.#offset) : null;
   }
 
@@ -135,9 +138,11 @@ export class Attachment {
   /** The client has shown everything before `offset`. False: it claims more than it was given. */
   acknowledge(offset: number): boolean {
     if (offset > this.#offset) return false;
-    this.#credit ??= new Credit(this.#offset);
+    const before = this.#credit?.acknowledged;
+    this.#credit ??= new Credit(Math.max(offset, this.#gaplessFrom), undefined, this.#offset);
     const known = this.#credit.acknowledge(offset);
-    this.#clearStall();
+    // What says nothing new must not keep one that waits for more from getting it.
+    if (this.#credit.acknowledged !== before) this.#clearStall();
     this.pump();
     return known;
   }
@@ -220,6 +225,7 @@ export class Attachment {
   #skip(start: number): void {
     const missing = start - this.#offset;
     this.#offset = start;
+    this.#gaplessFrom = start;
     this.#credit?.skipped(start);
     this.viewer.gap(missing, start, this.#source.screen.restoreAt(start));
   }

@@ -121,6 +121,30 @@ describe("flow control", () => {
     expect(viewer.receivedBytes).toBeLessThanOrEqual(356 * KIB);
   });
 
+  test("counts what is on the way when a client begins to acknowledge late", async () => {
+    const { viewer, attachment, pty } = await setUp();
+    pty.print(counted(0, 900 * KIB));
+    expect(attachment.acknowledge(10 * KIB)).toBe(true);
+    pty.print(counted(0, 64 * KIB));
+    expect(viewer.receivedBytes).toBe(900 * KIB);
+    attachment.acknowledge(900 * KIB);
+    expect(viewer.receivedBytes).toBe(964 * KIB);
+  });
+
+  test("gives more to a client that waits for it, and repeats itself meanwhile", async () => {
+    const { viewer, attachment, pty, join } = await setUp();
+    attachment.detach();
+    const waiting = await join({ acknowledges: true });
+    expect(viewer.receivedBytes).toBe(0);
+    for (let n = 0; n < 4; n++) pty.print(counted(0, 64 * KIB));
+    const first = waiting.viewer.receivedBytes;
+    for (let n = 0; n < 4; n++) {
+      await Bun.sleep(400);
+      waiting.attachment.acknowledge(0);
+    }
+    expect(waiting.viewer.receivedBytes).toBeGreaterThan(first);
+  });
+
   test("survives one read of more than the whole scrollback", async () => {
     const { viewer, pty } = await setUp();
     pty.print(new Uint8Array(3 * MIB));
