@@ -38,7 +38,8 @@ const PATIENT_STALLS = 10;
  *
  * The window follows the delay of acknowledgements, as LEDBAT (RFC 6817) does: what a byte takes beyond the
  * least that any took is time in a queue, or what a network's delays vary by. The window becomes what would
- * have given the target, at most twice what it was, and shrinks only when the queue is clearly too long.
+ * have given the target; it doubles while there is hardly a queue, as there is none for long where a client is
+ * far away, and shrinks only when the queue is clearly too long.
  */
 export class Credit {
   readonly #now: () => number;
@@ -185,7 +186,8 @@ export class Credit {
     const queuedMs = delayMs - this.#leastDelayMs;
     const factor = (this.#leastDelayMs + targetMs) / delayMs;
     if (queuedMs > TOO_LONG * targetMs) this.#resize(this.#window * factor);
-    else if (factor > 1) this.#resize(this.#window * Math.min(2, factor));
+    else if (queuedMs < targetMs / 2) this.#resize(this.#window * 2);
+    else if (factor > 1) this.#resize(this.#window * factor);
   }
 
   /** Of full windows only: from a prompt to a flood a delay grows by its queue. A pause of minutes is one delay. */

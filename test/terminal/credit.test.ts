@@ -97,6 +97,11 @@ describe("on the way to a client", () => {
     expect(bytesPerMs).toBeGreaterThan((0.8 * 512 * KIB) / 200);
   });
 
+  test("far away and slow it is kept busy", () => {
+    const { bytesPerMs } = flood({ bytesPerMs: 1000, delayMs: 200, seconds: 60 });
+    expect(bytesPerMs).toBeGreaterThan(800);
+  });
+
   test.each([16, 64, 128])("that acknowledges every %i KiB output never stands still", (kib) => {
     const { bytesPerMs } = flood({ bytesPerMs: 1000, delayMs: 1, ackBytes: kib * KIB });
     expect(bytesPerMs).toBeGreaterThan(850);
