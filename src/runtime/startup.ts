@@ -14,6 +14,9 @@ export const DEFAULT_VARIABLES = {
 /** Where systems have their programs: what our own scripts call is found there, whatever the owner's PATH is. */
 export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** For scripts of ours that run with the owner's variables. */
+export const EXTEND_PATH = `PATH=$PATH:${SYSTEM_PATH}`;
+
 /** The script's exit code when a command failed for good; the reason is in the mark and the failure file. */
 export const STARTUP_FAILED_EXIT_CODE = 93;
 
@@ -106,7 +109,7 @@ export function startupScript(options: StartupOptions): string {
  * that is just starting may miss a HUP, hence HUP again and again; CONT for what is stopped.
  */
 const FUNCTIONS = String.raw`__dp_path=$PATH
-PATH=$PATH:${SYSTEM_PATH}
+${EXTEND_PATH}
 __dp_over=
 mark() { printf '\036devpocket %s %s\n' "$__dp_nonce" "$*"; }
 finish() {

@@ -9,6 +9,7 @@ import {
   type TerminalOptions,
   type TerminalSize,
 } from "../runtime.ts";
+import { EXTEND_PATH } from "../startup.ts";
 import type { Connection } from "./connection.ts";
 import { KubeStatusError } from "./errors.ts";
 import { type ExecTarget, runCommand } from "./exec.ts";
@@ -37,8 +38,10 @@ const PATIENCE_SECONDS = 90;
 const SESSION_ID = /^[0-9a-z]{1,40}$/i;
 
 const NO_HOLDER_EXIT_CODE = 90;
-const WITH_HOLDER = `command -v perl >/dev/null 2>&1 && [ -r ${HOLDER_SCRIPT} ] || exit ${NO_HOLDER_EXIT_CODE}
-exec perl ${HOLDER_SCRIPT} "$@"`;
+// The shell that it starts has the owner's PATH, and no variable of ours.
+const WITH_HOLDER = `set -- "$(${EXTEND_PATH}; command -v perl)" ${HOLDER_SCRIPT} "$@"
+[ -n "$1" ] && [ -r "$2" ] || exit ${NO_HOLDER_EXIT_CODE}
+exec "$@"`;
 
 function holderCommand(verb: string, ...args: (string | number)[]): string[] {
   return ["/bin/sh", "-c", WITH_HOLDER, "sh", verb, TERMINALS_FOLDER, ...args.map(String)];

@@ -1,7 +1,7 @@
 import type { V1Container, V1PodSpec } from "@kubernetes/client-node";
 import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
 import type { EnvironmentSpec, ResourceLimits } from "../runtime.ts";
-import { DEFAULT_VARIABLES, STARTUP_FAILED_EXIT_CODE, SYSTEM_PATH, startupScript } from "../startup.ts";
+import { DEFAULT_VARIABLES, EXTEND_PATH, STARTUP_FAILED_EXIT_CODE, startupScript } from "../startup.ts";
 import HOLDER from "./holder.pl" with { type: "text" };
 import {
   CONTAINER,
@@ -51,7 +51,7 @@ export const TERMINATION_GRACE_SECONDS = 8;
  */
 const PROLOGUE = `exec 2>&1
 if [ -e ${STATE_FOLDER}/failed ]; then
-  PATH=$PATH:${SYSTEM_PATH}
+  ${EXTEND_PATH}
   trap 'exit 0' TERM INT
   while :; do
     sleep 86400 &

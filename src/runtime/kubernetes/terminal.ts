@@ -1,4 +1,5 @@
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
+import { EXTEND_PATH } from "../startup.ts";
 import type { Connection } from "./connection.ts";
 import { type ExecTarget, openExec, runCommand } from "./exec.ts";
 import { TERM_VARIABLE, WORKSPACE } from "./manifests.ts";
@@ -16,9 +17,10 @@ const BEL = 0x07;
 
 // Sets no variables of its own: they could be the owner's.
 const PREPARE = `cd ${WORKSPACE} 2>/dev/null
-export SHELL="$(command -v bash || echo /bin/sh)"
+export SHELL="$(${EXTEND_PATH}; command -v bash || echo /bin/sh)"
 export TERM="\${${TERM_VARIABLE}:-$TERM}"`;
-const RUN_SHELL = "command -v bash >/dev/null && exec bash\nexec /bin/sh";
+const RUN_SHELL = `command -v bash >/dev/null && exec bash
+exec "$SHELL"`;
 
 /** Becomes the shell of a terminal that is there. */
 export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\n${RUN_SHELL}`];
@@ -27,7 +29,7 @@ export const BECOME_SHELL = ["/bin/sh", "-c", `${PREPARE}\n${RUN_SHELL}`];
  * Sets the size before the shell begins (the exec's own resize may come after its first prompt), tells the
  * process id, which the shell keeps and which is that of its terminal session, and becomes the shell.
  */
-const OPEN = `stty cols "$1" rows "$2" 2>/dev/null
+const OPEN = `(${EXTEND_PATH}; stty cols "$1" rows "$2" 2>/dev/null)
 ${PREPARE}
 printf '\\033]devpocket;%s\\007' "$$"
 ${RUN_SHELL}`;
@@ -36,7 +38,8 @@ ${RUN_SHELL}`;
  * Ends every process of the terminal session $1, by /proc and the shell's own words alone: images without
  * ps or pkill are common. Field 6 of stat, the fourth after the name in brackets, is the session.
  */
-const KILL = `all() {
+const KILL = `${EXTEND_PATH}
+all() {
   for stat in /proc/[0-9]*/stat; do
     { read -r line <"$stat"; } 2>/dev/null || continue
     pid=\${line%% *}

@@ -1,6 +1,7 @@
 import { parseBytes, parseCpuMillis } from "../../lib/quantity.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import { RuntimeUnreachable, type Usage } from "../runtime.ts";
+import { EXTEND_PATH } from "../startup.ts";
 import type { KubeClient } from "./client.ts";
 import { KubeStatusError } from "./errors.ts";
 import { type ExecTarget, runCommand } from "./exec.ts";
@@ -24,7 +25,8 @@ const FORGET_AFTER_MS = 300_000;
  * Prints what a container can tell of itself, in sections. The counters are its own cgroup's, of version 2
  * or 1. The second reading is for a rate at once, where no earlier one is known.
  */
-const READ = `cpu() {
+const READ = `${EXTEND_PATH}
+cpu() {
   read -r up rest </proc/uptime
   echo "@cpu $up"
   cat /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null ||

@@ -1,4 +1,5 @@
 import type { Semaphore } from "../../lib/semaphore.ts";
+import { EXTEND_PATH } from "../startup.ts";
 import type { Connection } from "./connection.ts";
 import { type ExecTarget, runCommand } from "./exec.ts";
 import { WORKSPACE } from "./manifests.ts";
@@ -13,7 +14,8 @@ const ANSWER_MS = 10_000;
 /** A walk that takes longer is for the next who asks. */
 const PATIENCE_MS = 1_000;
 
-const WALK = `command -v timeout >/dev/null 2>&1 && set -- timeout ${LIMIT_SECONDS}
+const WALK = `${EXTEND_PATH}
+command -v timeout >/dev/null 2>&1 && set -- timeout ${LIMIT_SECONDS}
 exec "$@" du -skx ${WORKSPACE} 2>/dev/null`;
 
 /** What a workspace's files take where its filesystem does not tell: they are walked, one walk at a time. */

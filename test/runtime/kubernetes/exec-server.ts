@@ -2,6 +2,7 @@ import type { ServerWebSocket } from "bun";
 import type { Connection } from "../../../src/runtime/kubernetes/connection.ts";
 import type { ExecTarget } from "../../../src/runtime/kubernetes/exec.ts";
 import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "../../../src/runtime/kubernetes/manifests.ts";
+import { SYSTEM_PATH } from "../../../src/runtime/startup.ts";
 import { HOLDER, holderFolder } from "./held-session.ts";
 import { cutPipes, spawnBetweenPipes } from "./pipes.ts";
 
@@ -24,6 +25,8 @@ export class ExecServer {
   refusals = 0;
   /** The container's PATH. */
   path = process.env.PATH ?? "";
+  /** Where it has its programs. */
+  systemPath = SYSTEM_PATH;
   /** Instead of what the server asks for, where it is set. */
   patience: number | null = null;
   readonly #open = new Set<ServerWebSocket<Exec>>();
@@ -82,7 +85,10 @@ export class ExecServer {
   }
 
   #here(word: string): string {
-    return word.replaceAll(HOLDER_SCRIPT, HOLDER).replaceAll(TERMINALS_FOLDER, this.folder);
+    return word
+      .replaceAll(HOLDER_SCRIPT, HOLDER)
+      .replaceAll(TERMINALS_FOLDER, this.folder)
+      .replaceAll(SYSTEM_PATH, this.systemPath);
   }
 
   async #run(socket: ServerWebSocket<Exec>): Promise<void> {

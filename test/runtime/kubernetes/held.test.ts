@@ -12,6 +12,7 @@ import {
   RuntimeUnreachable,
   type TerminalOptions,
 } from "../../../src/runtime/runtime.ts";
+import { SYSTEM_PATH } from "../../../src/runtime/startup.ts";
 import { CountedStream } from "../../sockets/cuts.ts";
 import { until } from "../../until.ts";
 import { ExecServer } from "./exec-server.ts";
@@ -29,7 +30,7 @@ afterEach(async () => {
 });
 afterAll(() => server.close());
 
-const FAIR = { refusal: null, refusals: 0, path: process.env.PATH };
+const FAIR = { refusal: null, refusals: 0, path: process.env.PATH, systemPath: SYSTEM_PATH };
 const COUNT = "stty -onlcr; exec seq 0 1000000000";
 const LINE = "0123456789ab\n";
 
@@ -97,6 +98,16 @@ test.each([false, true])(
     expect(gaps).toEqual([]);
   },
 );
+
+test("is held where the owner's PATH leads nowhere", async () => {
+  Object.assign(server, { path: "$PATH:/workspace/bin" });
+  let text = "";
+  const { options } = told((bytes) => (text += Buffer.from(bytes).toString()));
+  const command = ["/bin/sh", "-c", 'printf "%s|" "$PATH"; exec /bin/cat'];
+  const pty = await openHeld(newPlace(), command, options);
+  await until(() => text.includes("$PATH:/workspace/bin|"), { message: () => text });
+  pty?.kill();
+});
 
 test("says how much is missing when it was away for too long, goes on, and can be ended", async () => {
   server.patience = 0;
@@ -170,7 +181,7 @@ describe("when its runtime lets go of the cluster", () => {
 test.each([
   { container: "refuses", refusal: 403, opens: KubeStatusError, resumes: KubeStatusError },
   { container: "is gone", refusal: 404, opens: RuntimeUnreachable, resumes: null },
-  { container: "has no perl", path: "/nowhere", opens: null, resumes: null },
+  { container: "has no perl", path: "/nowhere", systemPath: "/nowhere", opens: null, resumes: null },
   {
     container: "kills what begins",
     path: killingPath(),

@@ -22,6 +22,37 @@ interface Opened {
   exit: Promise<number | null>;
 }
 
+onCluster("an environment whose owner's PATH leads nowhere", () => {
+  const cluster: Cluster = openCluster();
+  const { runtime } = cluster;
+  afterAll(() => cluster.close(), TIMEOUT_MS);
+
+  test(
+    "has its usage, and a terminal that is held",
+    async () => {
+      const spec = cluster.spec({ variables: { PATH: "$PATH:/workspace/bin" } });
+      await runtime.ensure(spec);
+      await untilPhase(runtime, spec, "running");
+      let shown = "";
+      const pty = await runtime.openTerminal(spec, {
+        size: { cols: 80, rows: 24 },
+        sessionId: newId(),
+        onData: (bytes) => (shown += Buffer.from(bytes).toString("latin1")),
+        onExit() {},
+        onDrain() {},
+      });
+      pty.write(Buffer.from('echo "<$PATH>" "<$0>"\n'));
+      await until(() => shown.includes("<$PATH:/workspace/bin> </"), { message: () => shown });
+      expect(pty.release).toBeDefined();
+      const usage = await runtime.usage(spec);
+      expect(usage?.memoryBytes).toBeGreaterThan(0);
+      expect(usage?.networkRxBytes).not.toBeNull();
+      pty.kill();
+    },
+    TIMEOUT_MS,
+  );
+});
+
 for (const isHeld of [false, true])
   onCluster(isHeld ? "a terminal held in a pod" : "a terminal in a pod", () => {
     const cluster: Cluster = openCluster();

@@ -37,7 +37,7 @@ test("a terminal has a shell where the owner's PATH leads nowhere", async () => 
     stdin: Buffer.from('echo "$PATH $SHELL"\n'),
     stdout: "pipe",
   });
-  expect(await shell.stdout.text()).toBe("$PATH:/workspace/bin /bin/sh\n");
+  expect(await shell.stdout.text()).toBe(`$PATH:/workspace/bin ${Bun.which("bash")}\n`);
 });
 
 test.each([
