@@ -247,7 +247,7 @@ export class LocalEnvironment {
           graceMs: this.#host.graceMs,
           onLines: (lines) => this.#write(lines.map((line) => ({ ...line, generation: spec.generation }))),
           onChange: () => this.#runChanged(),
-          isReadLate: () => this.#journal.isReadLate,
+          logCaughtUp: () => this.#journal.caughtUp(),
         });
         // Starting a process holds up the event loop for milliseconds: others get their turn between two.
         await new Promise((resolve) => setImmediate(resolve));

@@ -67,6 +67,7 @@ export class Journal {
   #descriptor: number | undefined;
   readonly #waiting = new Set<() => void>();
   readonly #readers = new Set<Position>();
+  #caughtUp: PromiseWithResolvers<void> | null = null;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -96,8 +97,14 @@ export class Journal {
     this.wake();
   }
 
-  /** A reader is so far behind that whoever writes should wait for it. */
-  get isReadLate(): boolean {
+  /** When no reader is so far behind any more that whoever writes should wait for it. Null: now. */
+  caughtUp(): Promise<void> | null {
+    if (!this.#isReadLate) return null;
+    this.#caughtUp ??= Promise.withResolvers();
+    return this.#caughtUp.promise;
+  }
+
+  get #isReadLate(): boolean {
     const end = this.#lookAtFiles();
     for (const at of this.#readers) {
       const isOverdue = at.file < this.#first;
@@ -105,6 +112,12 @@ export class Journal {
       if (isOverdue || behind > BEHIND_BYTES) return true;
     }
     return false;
+  }
+
+  #tellCaughtUp(): void {
+    if (!this.#caughtUp || this.#isReadLate) return;
+    this.#caughtUp.resolve();
+    this.#caughtUp = null;
   }
 
   /** Lets go of the file; a later `append` opens it again. */
@@ -134,6 +147,7 @@ export class Journal {
       }
     } finally {
       this.#readers.delete(at);
+      this.#tellCaughtUp();
     }
   }
 
@@ -175,7 +189,9 @@ export class Journal {
         at.offset = 0;
         continue;
       }
-      for (const line of await this.#readSome(at)) {
+      const lines = await this.#readSome(at);
+      this.#tellCaughtUp();
+      for (const line of lines) {
         yield line;
         if (signal.aborted) return;
       }

@@ -15,8 +15,6 @@ const STARTUP_TERMINAL = { cols: 120, rows: 40 };
 const SANDBOX_GRACE_MS = 5000;
 /** What runs in the background may print this much a second into the log; then it is held up. */
 const LOG_BYTES_PER_SECOND = 1024 * 1024;
-/** How often it is looked whether the log's reader has come after. */
-const READ_CHECK_MS = 20;
 
 export type RunPhase =
   | { kind: "installing"; step: number; steps: number; message: string }
@@ -37,8 +35,8 @@ export interface RunOptions {
   graceMs: number;
   onLines(lines: Pick<LogLine, "level" | "source" | "message">[]): void;
   onChange(): void;
-  /** What is said is to wait for the log's reader. */
-  isReadLate(): boolean;
+  /** When the log's readers have come after; null: they have. */
+  logCaughtUp(): Promise<void> | null;
 }
 
 /** The processes of one environment for one generation, from the startup script's begin to its end. */
@@ -60,7 +58,7 @@ export class Run {
   #windowBytes = 0;
   /** Until then the first process prints nothing. */
   #restsUntil = 0;
-  #isResting = false;
+  #resting: PromiseWithResolvers<void> | null = null;
 
   private constructor(options: RunOptions, nonce: string) {
     this.#options = options;
@@ -119,6 +117,7 @@ export class Run {
   /** Ends every process. Resolves when none is left; may be called again. */
   async end(): Promise<void> {
     this.#askedToEnd = true;
+    this.#resting?.resolve();
     this.#ending ??= this.#end().finally(() => {
       this.#ending = undefined;
     });
@@ -237,20 +236,25 @@ export class Run {
   }
 
   #restWhileAhead(): void {
-    const restMs = this.#restsUntil - performance.now();
-    // The last words of what is to end wait for no reader.
-    const isAhead = restMs > 0 || (!this.#askedToEnd && this.#options.isReadLate());
-    if (this.#isResting || !isAhead) return;
-    this.#isResting = true;
+    const reason = this.#resting ? null : this.#reasonToRest();
+    if (!reason) return;
+    const resting = Promise.withResolvers<void>();
+    this.#resting = resting;
     this.#pty?.pause();
-    setTimeout(
-      () => {
-        this.#isResting = false;
-        this.#restWhileAhead();
-        if (!this.#isResting) this.#pty?.resume();
-      },
-      Math.max(restMs, READ_CHECK_MS),
-    );
+    void reason.then(resting.resolve);
+    void resting.promise.then(() => {
+      this.#resting = null;
+      this.#restWhileAhead();
+      if (!this.#resting) this.#pty?.resume();
+    });
+  }
+
+  /** Until when nothing more is to be printed; null: it may be. */
+  #reasonToRest(): Promise<void> | null {
+    const restMs = this.#restsUntil - performance.now();
+    if (restMs > 0) return Bun.sleep(restMs);
+    // The last words of what is to end wait for no reader.
+    return this.#askedToEnd ? null : this.#options.logCaughtUp();
   }
 
   async #end(): Promise<void> {

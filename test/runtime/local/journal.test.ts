@@ -160,19 +160,20 @@ test("lines are counted on by a journal that is opened again, and by one whose l
   expect(gap?.message).toStartWith(`… ${missing} lines are missing here`);
 });
 
-test("a reader that is overtaken is told of what is gone where it is, and whoever writes is told of its being late", async () => {
+test("a reader that is overtaken is told of what is gone where it is, and whoever writes is told when it has come after", async () => {
   const journal = new Journal(folder.path);
   const put = (from: number) =>
     journal.append(Array.from({ length: 1000 }, (_, index) => entry(`${from + index}`)));
   put(0);
-  expect(journal.isReadLate).toBe(false);
+  expect(journal.caughtUp()).toBeNull();
   let over = false;
   const reader = journal.read(null, AbortSignal.timeout(20_000), () => over);
   await reader.next();
   let next = 1;
   let gone = 0;
   for (let from = 1000; from < 600_000; from += 1000) put(from);
-  expect(journal.isReadLate).toBe(true);
+  const caughtUp = journal.caughtUp();
+  expect(caughtUp).not.toBeNull();
   over = true;
   for await (const { message } of reader) {
     const missing = Number(/^… (\d+) lines are missing/.exec(message)?.[1] ?? 0);
@@ -182,7 +183,22 @@ test("a reader that is overtaken is told of what is gone where it is, and whoeve
   }
   expect(next).toBe(600_000);
   expect(gone).toBeGreaterThan(0);
-  expect(journal.isReadLate).toBe(false);
+  await caughtUp;
+  expect(journal.caughtUp()).toBeNull();
+});
+
+test("whoever waits for a late reader goes on when that has left", async () => {
+  const journal = new Journal(folder.path);
+  const put = (from: number) =>
+    journal.append(Array.from({ length: 1000 }, (_, index) => entry(`${from + index}`)));
+  put(0);
+  const reader = journal.read(null, AbortSignal.timeout(20_000), () => false);
+  await reader.next();
+  for (let from = 1000; from < 300_000; from += 1000) put(from);
+  const caughtUp = journal.caughtUp();
+  expect(caughtUp).not.toBeNull();
+  await reader.return(undefined);
+  await caughtUp;
 });
 
 test("a cursor and files of an earlier version, which say nothing of how many lines there were, are read on", async () => {
