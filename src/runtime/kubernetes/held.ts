@@ -136,7 +136,8 @@ export async function listHeld(connection: Connection, target: ExecTarget): Prom
  * is a plain exec and ends with its connection.
  *
  * What it costs, measured on two cores that the cluster is on too: through the whole server some 60 MB/s where the
- * raw exec socket gives 70 (the ratio's medians in ten runs: 0.84–1.0, half of them below 0.9), the echo of a key in
+ * raw exec socket gives 70 (the ratio's medians in twenty runs: 0.81–1.0, most of them below 0.9; larger windows,
+ * pipes and frames or a process that only reads change nothing that can be told from noise), the echo of a key in
  * 0.66 ms instead of 0.55 ms (medians), about 3–4 MB of the container's memory for each of its two processes.
  *
  * A holder ends with its shell, with its container, or when nobody has asked for it for a day and nothing
