@@ -130,7 +130,7 @@ export interface Situation {
 export interface Step {
   become?: { status: EnvironmentStatus; message: string | null; progress: number; startedAtMs?: number };
   tornDown?: true;
-  act?: "ensure" | "stop" | "remove";
+  act?: "ensure" | "mend" | "stop" | "remove";
   lookAgainMs?: number;
 }
 
@@ -143,6 +143,10 @@ const REPEAT_MS = 3000;
 const ROOM_MS = 30_000;
 /** Until something is looked at again of which the runtime tells by itself, in case it has not. */
 const SAFETY_MS = 15_000;
+const STOPPED_BY_HAND = "Somebody has stopped it in the cluster; it is started again";
+
+/** What somebody has changed around containers that run on. */
+const MEND = { act: "mend", lookAgainMs: REPEAT_MS } as const;
 
 /** The next step towards what is wanted. Deterministic; safe to take twice. */
 export function nextStep(at: Situation, observed: Observed, now: number, deadlines: Deadlines): Step {
@@ -182,29 +186,39 @@ function release(observed: Observed): Step {
 function getRunning(at: Situation, observed: Observed, now: number, deadlines: Deadlines): Step {
   const seen = "generation" in observed && observed.generation === at.generation ? observed : null;
   if (seen?.phase === "running") {
-    if (at.status === "running") return {};
-    return { become: { status: "running", message: null, progress: 100, startedAtMs: seen.startedAtMs } };
+    const { problem, startedAtMs } = seen;
+    if (at.status === "running" && at.statusMessage === null && !problem) return {};
+    return {
+      become: { status: "running", message: problem?.message ?? null, progress: 100, startedAtMs },
+      ...(problem ? MEND : {}),
+    };
   }
   if (seen?.phase === "failed") return endedBy(at, seen.problem, now, deadlines) ?? wait(at, now);
+  const problem = seen?.phase === "provisioning" ? seen.problem : undefined;
+  const byHand = isStoppedByHand(at, observed)
+    ? STOPPED_BY_HAND
+    : problem?.kind === "altered"
+      ? problem.message
+      : null;
   if (at.status === "running") {
-    const message = "The environment's processes are gone; starting them again";
+    const message = byHand ?? "The environment's processes are gone; starting them again";
     return { become: { status: "restarting", message, progress: 0 }, lookAgainMs: 0 };
   }
-  const problem = seen?.phase === "provisioning" ? seen.problem : undefined;
   const failure = problem && endedBy(at, problem, now, deadlines);
   if (failure) return failure;
   if (isPast(at.deadlineAt, now)) return fail(problem?.message ?? tookTooLong(at, seen));
   if (seen === null) {
     const again = { act: "ensure", lookAgainMs: REPEAT_MS } as const;
-    if (at.status === "provisioning") return again;
-    return { become: { status: "provisioning", message: "Preparing the workspace", progress: 5 }, ...again };
+    if (at.status === "provisioning" && !byHand) return again;
+    const message = byHand ?? "Preparing the workspace";
+    return { become: { status: "provisioning", message, progress: 5 }, ...again };
   }
   switch (seen.phase) {
     case "provisioning":
       return {
         become: { status: "provisioning", message: problem?.message ?? seen.message, progress: 15 },
         // Nothing tells when a quota has room again or a namespace is gone: ensure asks.
-        ...(problem && (isWantOfRoom(problem) || problem.kind === "missing")
+        ...(problem && (isWantOfRoom(problem) || isUndone(problem))
           ? { act: "ensure", lookAgainMs: REPEAT_MS }
           : wait(at, now, problem && problem.sinceMs + patienceMs(problem, deadlines))),
       };
@@ -216,7 +230,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
           progress: installationProgress(seen.step, seen.steps),
           startedAtMs: seen.startedAtMs,
         },
-        ...wait(at, now),
+        ...(seen.problem ? MEND : wait(at, now)),
       };
     case "configuring":
       return {
@@ -226,7 +240,7 @@ function getRunning(at: Situation, observed: Observed, now: number, deadlines: D
           progress: 95,
           startedAtMs: seen.startedAtMs,
         },
-        ...wait(at, now),
+        ...(seen.problem ? MEND : wait(at, now)),
       };
   }
 }
@@ -241,6 +255,17 @@ export function endedBy(
   const stood = now - problem.sinceMs;
   const mayPass = stood < patienceMs(problem, deadlines) || (isWantOfRoom(problem) && at.peersEnding);
   return mayPass && !isPast(at.deadlineAt, now) ? undefined : fail(problem.message);
+}
+
+/** Somebody has undone what `ensure` does. */
+function isUndone({ kind }: Problem): boolean {
+  return kind === "missing" || kind === "altered";
+}
+
+/** Our own stop comes with another generation, or with an error. */
+function isStoppedByHand({ generation }: Situation, observed: Observed): boolean {
+  const isStopped = observed.phase === "stopped" || observed.phase === "stopping";
+  return isStopped && observed.lastGeneration === generation;
 }
 
 function isWantOfRoom({ kind }: Problem): boolean {
@@ -258,6 +283,7 @@ function patienceMs({ kind }: Problem, deadlines: Deadlines): number {
     case "ending":
       return ROOM_MS;
     case "missing":
+    case "altered":
       // It is made again; what that takes is up to the cluster, until the deadline of the whole.
       return Number.POSITIVE_INFINITY;
     case "command_failed":

@@ -130,12 +130,13 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (step.lookAgainMs !== undefined) queueOf(row.clusterId).addAfter(row.id, step.lookAgainMs);
   }
 
-  async function act(runtime: Runtime, row: Environment, what: "ensure" | "stop" | "remove"): Promise<void> {
+  async function act(runtime: Runtime, row: Environment, what: NonNullable<Step["act"]>): Promise<void> {
     try {
       if (what === "ensure") {
         await runtime.ensure(rows.spec(row));
         keepApplied(row);
-      } else if (what === "stop") await runtime.stop(refOf(row));
+      } else if (what === "mend") await runtime.mend?.(rows.spec(row));
+      else if (what === "stop") await runtime.stop(refOf(row));
       else await runtime.remove(refOf(row));
     } catch (error) {
       if (what === "ensure") explain(row, error);
@@ -195,7 +196,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         ...outcome(step),
         updatedAt: at,
       });
-      const note = after && !same && noteOf(after);
+      // What is wrong around an environment that runs on comes and goes within one status.
+      const isTold = !same || (to.status === "running" && to.message !== null);
+      const note = after && isTold && noteOf(after);
       if (note) options.logSystem(tx, after, note);
       return after;
     });
@@ -316,7 +319,9 @@ function noteOf({
       return { message: `Starting ${templateDisplayName}${image}`, beginsInstallation: true };
     }
     case "running":
-      return { message: "The environment runs" };
+      return statusMessage === null
+        ? { message: "The environment runs" }
+        : { message: statusMessage, level: "ERROR" };
     case "restarting":
       return statusMessage === null ? undefined : { message: statusMessage, level: "ERROR" };
     case "stopped":

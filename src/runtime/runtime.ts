@@ -48,7 +48,8 @@ export interface Problem {
 /**
  * - `image_pull`, `unschedulable`: may pass; ends in error after a deadline of its own
  * - `quota`, `ending`: may pass, waited for as long as something of the same user is torn down
- * - `missing`: somebody has deleted what `ensure` makes, which makes it again
+ * - `missing`, `altered`: somebody has deleted or changed what `ensure` makes, which makes it again; where
+ *   `running` containers are not touched by it, `mend` does
  * - `command_failed`, `crashed`, `out_of_memory`, `rejected`: final, an error at once
  */
 export const PROBLEM_KINDS = [
@@ -57,6 +58,7 @@ export const PROBLEM_KINDS = [
   "quota",
   "ending",
   "missing",
+  "altered",
   "command_failed",
   "crashed",
   "out_of_memory",
@@ -74,12 +76,15 @@ export type ProblemKind = (typeof PROBLEM_KINDS)[number];
  * - `configuring`: commands done, not yet ready
  * - `running`: ready for terminals
  * - `stopping`: something is still being ended
+ *   `lastGeneration` of these two: whose containers they were, where it is the containers alone that are gone
  * - `failed`: the containers of this generation will not get on by themselves
+ *
+ * A `problem` of what has begun to run is one that `mend` takes away.
  */
 export type Observed =
   | { phase: "absent" }
-  | { phase: "stopped" }
-  | { phase: "stopping" }
+  | { phase: "stopped"; lastGeneration?: number }
+  | { phase: "stopping"; lastGeneration?: number }
   | { phase: "provisioning"; generation: number; message: string; problem?: Problem }
   | {
       phase: "installing";
@@ -88,9 +93,10 @@ export type Observed =
       steps: number;
       message: string;
       startedAtMs: number;
+      problem?: Problem;
     }
-  | { phase: "configuring"; generation: number; startedAtMs: number }
-  | { phase: "running"; generation: number; startedAtMs: number }
+  | { phase: "configuring"; generation: number; startedAtMs: number; problem?: Problem }
+  | { phase: "running"; generation: number; startedAtMs: number; problem?: Problem }
   | { phase: "failed"; generation: number; problem: Problem };
 
 /** How many bytes a terminal's far side may hold back before `write` says so. */
@@ -229,12 +235,17 @@ export interface Runtime {
   observe(ref: EnvironmentRef): Promise<Observed>;
 
   /*
-   * The next three bring about what they name or begin to, may be repeated at will, and resolve before it
+   * The next four bring about what they name or begin to, may be repeated at will, and resolve before it
    * is done: `observe` says when. They throw RuntimeUnreachable, or RuntimeRejected for what will never be.
    */
 
   /** Workspace and containers as `spec` says; containers of another generation are replaced. */
   ensure(spec: EnvironmentSpec): Promise<void>;
+  /**
+   * Brings back what somebody has changed around containers that run, and leaves those alone, whatever `spec`
+   * says of them. No such method: there is nothing to change.
+   */
+  mend?(spec: EnvironmentSpec): Promise<void>;
   /** Ends every process; the workspace stays. */
   stop(ref: EnvironmentRef): Promise<void>;
   /** Ends every process and leaves nothing behind, in the end `absent`. */

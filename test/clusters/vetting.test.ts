@@ -87,7 +87,7 @@ describe("vetting", () => {
     const [message, code] = await fault();
     expect(code).toBe("missing_permissions");
     expect(message).toStartWith(
-      "DevPocket may not delete namespaces, create networkpolicies.networking.k8s.io, patch ",
+      "DevPocket may not delete namespaces, list networkpolicies.networking.k8s.io, watch ",
     );
     expect(message).not.toContain("pods");
   });

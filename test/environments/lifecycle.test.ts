@@ -59,6 +59,16 @@ function observations(): Observed[] {
     { phase: "installing", generation, step: 0, steps: 0, message: "", startedAtMs: NOW },
     { phase: "configuring", generation, startedAtMs: NOW },
     { phase: "running", generation, startedAtMs: NOW },
+    { phase: "stopped", lastGeneration: generation },
+    { phase: "stopping", lastGeneration: generation },
+    ...(["missing", "altered"] as const).flatMap((kind): Observed[] => {
+      const problem = { kind, message: `because of ${kind}`, sinceMs: NOW };
+      return [
+        { phase: "installing", generation, step: 1, steps: 3, message: "", startedAtMs: NOW, problem },
+        { phase: "configuring", generation, startedAtMs: NOW, problem },
+        { phase: "running", generation, startedAtMs: NOW, problem },
+      ];
+    }),
     ...problems.map((problem): Observed => ({ phase: "failed", generation, problem })),
   ];
   return [
@@ -130,7 +140,7 @@ describe("in every combination of intent, status and observation", () => {
           : at.desired === "stopped" || status === "error"
             ? "stop"
             : "ensure";
-      return step.act === undefined || step.act === allowed;
+      return step.act === undefined || step.act === allowed || (step.act === "mend" && allowed === "ensure");
     });
   });
 
@@ -185,8 +195,29 @@ describe("in every combination of intent, status and observation", () => {
     every(({ observed, step }) => {
       if (observed.phase !== "provisioning" || step.become?.status !== "provisioning") return true;
       if (observed.generation !== GENERATION) return true;
-      const asks = ["quota", "ending", "missing"].includes(observed.problem?.kind ?? "");
+      const asks = ["quota", "ending", "missing", "altered"].includes(observed.problem?.kind ?? "");
       return asks ? step.act === "ensure" && (step.lookAgainMs ?? 0) >= 3000 : step.act === undefined;
+    });
+  });
+
+  test("what is changed around containers is mended, and they are left alone", () => {
+    every(({ at, observed, step }) => {
+      const wanted = at.desired === "running" && at.status !== "error";
+      const isOurs = "generation" in observed && observed.generation === GENERATION;
+      const begun = ["installing", "configuring", "running"].includes(observed.phase);
+      const wrong = "problem" in observed && wanted && isOurs && begun && step.become?.status !== "error";
+      // It is restarting first.
+      const isGone = at.status === "running" && observed.phase !== "running";
+      return (step.act === "mend") === (wrong && !isGone);
+    });
+  });
+
+  test("an owner is told when it was stopped by hand, and not when DevPocket has stopped it", () => {
+    every(({ at, observed, step }) => {
+      const stopped = observed.phase === "stopped" || observed.phase === "stopping";
+      const byHand = stopped && observed.lastGeneration === GENERATION;
+      const wanted = at.desired === "running" && at.status !== "error" && step.become?.status !== "error";
+      return Boolean(step.become?.message?.startsWith("Somebody has stopped it")) === (byHand && wanted);
     });
   });
 
@@ -254,7 +285,9 @@ class World {
   }
 
   act(what: NonNullable<Step["act"]>): void {
-    if (what === "ensure") {
+    if (what === "mend") {
+      if ("problem" in this.observed && this.observed.phase !== "failed") delete this.observed.problem;
+    } else if (what === "ensure") {
       const current = "generation" in this.observed && this.observed.generation === this.generation;
       if (!current) this.observed = { phase: "provisioning", generation: this.generation, message: "" };
     } else if (what === "remove") {

@@ -123,6 +123,44 @@ describe("an environment that is wanted running", () => {
     });
   });
 
+  test("runs on while what somebody has changed around it is changed back, and its owner is told", async () => {
+    const env = life();
+    await env.reaches("running");
+    env.world.did.length = 0;
+    const message = "Somebody has scaled it to 2 in the cluster; it is changed back";
+    env.world.refusal = new RuntimeUnreachable("connection refused");
+    env.sees({
+      phase: "running",
+      generation: 1,
+      startedAtMs: 1,
+      problem: { kind: "altered", message, sinceMs: 1 },
+    });
+    env.look();
+    await until(() => env.now().attempts === 1);
+    expect(env.now()).toMatchObject({ status: "running", statusMessage: message });
+    env.world.refusal = undefined;
+    env.look();
+    await until(() => env.world.did.length === 2);
+    env.look();
+    await until(() => env.now().statusMessage === null);
+    expect(env.world.did).toEqual(["mend", "mend"]);
+    expect(env.notes).toEqual(["Starting Shell", "The environment runs", message]);
+  });
+
+  test("is started again when it was stopped by hand, and its owner told why until it is seen to start", async () => {
+    const env = life();
+    await env.reaches("running");
+    env.world.next = ({ generation }) => ({ phase: "running", generation, startedAtMs: 2 });
+    env.sees({ phase: "stopped", lastGeneration: 1 });
+    env.look();
+    await until(() => env.now().startedAt === 2);
+    const message = "Somebody has stopped it in the cluster; it is started again";
+    const told = env.changes.filter((change) => change.message === message).map(({ status }) => status);
+    expect(told).toEqual(["restarting", "provisioning"]);
+    expect(env.notes).toContain(message);
+    expect(env.now()).toMatchObject({ status: "running", statusMessage: null });
+  });
+
   test("goes on by itself once its database can be written to again", async () => {
     const env = life();
     database.sqlite.run("PRAGMA query_only = ON");

@@ -41,6 +41,12 @@ export class World implements Runtime {
     if (this.refusal) throw this.refusal;
     this.observed.set(spec.environmentId, this.next(spec));
   }
+  async mend({ environmentId }: EnvironmentSpec): Promise<void> {
+    this.did.push("mend");
+    if (this.refusal) throw this.refusal;
+    const observed = this.observed.get(environmentId);
+    if (observed?.phase === "running") delete observed.problem;
+  }
   async stop({ environmentId }: EnvironmentRef): Promise<void> {
     this.did.push("stop");
     this.observed.set(environmentId, { phase: "stopped" });

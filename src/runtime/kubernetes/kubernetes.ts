@@ -15,13 +15,13 @@ import { createLooking, type LookLimits } from "./look.ts";
 import { startMirror } from "./mirror.ts";
 import { CONTAINER, refOf, selector, serverLabels, USER_LABEL } from "./names.ts";
 import type { KubeObject, Pod } from "./objects.ts";
-import { isOver, observe, type Sight } from "./observe.ts";
+import { isOver, longestRunning, observe, type Sight } from "./observe.ts";
 import { allOf } from "./paths.ts";
 import { createProgressTracker } from "./progress.ts";
 import { createRemoval } from "./removal.ts";
 import { BECOME_SHELL, openTerminal } from "./terminal.ts";
 import { createUsageReader } from "./usage.ts";
-import { createUserLocks, ensure, stop, type VerbsContext } from "./verbs.ts";
+import { createUserLocks, ensure, mend, stop, type VerbsContext } from "./verbs.ts";
 
 /** Capacity counts every pod of the cluster: asked for by several at once or in a row, it is read once. */
 const CAPACITY_FRESH_MS = 2_000;
@@ -64,7 +64,8 @@ export function createKubernetesRuntime({
   const looking = createLooking({ client, mirror, serverId, ...(look ? { limits: look } : {}) });
   const progress = createProgressTracker(connection, hints, (pod) => refOf(pod.metadata.labels));
   const usage = createUsageReader(client, now);
-  const verbs: VerbsContext = { client, looking, serverId, now, log, userLock: createUserLocks() };
+  const { isolation } = mirror;
+  const verbs: VerbsContext = { client, looking, isolation, serverId, now, log, userLock: createUserLocks() };
   const remove = createRemoval({ ...verbs, hints, signal: closed.signal });
   let capacity: { until: number; answer: ReturnType<typeof readCapacity> } | undefined;
 
@@ -92,6 +93,7 @@ export function createKubernetesRuntime({
         return seen(await looking.lookDirectly(ref));
       }),
     ensure: (spec) => changing(() => ensure(verbs, spec)),
+    mend: (spec) => changing(() => mend(verbs, spec)),
     stop: (ref) => changing(() => stop(verbs, ref)),
     remove: (ref) => changing(() => remove(ref)),
     changes: (signal) => hints.listen(AbortSignal.any([signal, closed.signal])),
@@ -166,14 +168,7 @@ async function changing(work: () => Promise<void>): Promise<void> {
 /** The pod that makes the environment running. */
 function runningPod({ deployment, pods }: Sight): Pod | undefined {
   if (!deployment || deployment.spec.replicas === 0) return undefined;
-  return pods.find(
-    (pod) =>
-      !pod.metadata.deletionTimestamp &&
-      !isOver(pod) &&
-      pod.status?.containerStatuses?.some(
-        ({ name, state, started }) => name === CONTAINER && state?.running && started,
-      ),
-  );
+  return longestRunning(pods.filter((pod) => !pod.metadata.deletionTimestamp && !isOver(pod)));
 }
 
 /**

@@ -69,7 +69,7 @@ export function createLooking({ client, mirror, serverId, limits = LOOK_LIMITS }
     await ping;
   }
 
-  function inMirror({ environmentId }: EnvironmentRef): Sight | undefined {
+  function inMirror({ environmentId, userId }: EnvironmentRef): Sight | undefined {
     const memory = memories.get(environmentId);
     const deployment = mirror.deployment(environmentId);
     if (!mirror.synced() || !memory || !deployment || memory.written === "deleted") return undefined;
@@ -82,6 +82,7 @@ export function createLooking({ client, mirror, serverId, limits = LOOK_LIMITS }
       claim: mirror.claim(environmentId) ?? null,
       pods: mirror.pods(environmentId),
       events: mirror.events(environmentId),
+      isolation: mirror.isolation.problem(userId),
       namespace: "unknown",
     };
   }
@@ -104,6 +105,7 @@ export function createLooking({ client, mirror, serverId, limits = LOOK_LIMITS }
       claim,
       pods: pods.items,
       events: mirror.events(ref.environmentId),
+      isolation: mirror.isolation.problem(ref.userId),
       namespace,
       direct: true,
     };

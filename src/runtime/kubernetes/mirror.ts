@@ -4,6 +4,7 @@ import type { KubeClient } from "./client.ts";
 import { environmentOf, isNewerEvent } from "./events.ts";
 import type { Hints } from "./hints.ts";
 import { type Informer, type InformerHandlers, type InformerLimits, startInformer } from "./informer.ts";
+import { type Isolation, watchIsolation } from "./isolation.ts";
 import { refOf, selector, serverLabels } from "./names.ts";
 import type { Claim, Deployment, KubeEvent, KubeObject, Pod } from "./objects.ts";
 import { allOf, type Kind } from "./paths.ts";
@@ -17,6 +18,7 @@ export interface Mirror {
   pods(environmentId: string): Pod[];
   /** The Kubernetes events of an environment's objects, oldest first. */
   events(environmentId: string): KubeEvent[];
+  isolation: Isolation;
 }
 
 interface MirrorOptions {
@@ -47,17 +49,29 @@ export function startMirror({ client, serverId, hints, log, signal, limits }: Mi
     pods.informer,
     startInformer<KubeEvent>({ ...shared, path: allOf("events"), query: {} }, events),
   ];
+  const isolation = watchIsolation({
+    ...shared,
+    serverId,
+    onTurn(namespace) {
+      for (const { metadata } of deployments.shelf.all()) {
+        const ref = metadata.namespace === namespace && refOf(metadata.labels);
+        if (ref) hints.tell(ref);
+      }
+    },
+  });
   return {
     synced: () => informers.every((informer) => informer.synced),
     deployment: (id) => deployments.shelf.of(id)[0],
     claim: (id) => claims.shelf.of(id)[0],
     pods: (id) => pods.shelf.of(id),
     events: (id) => events.of(id).toSorted((a, b) => (isNewerEvent(a, b) ? 1 : -1)),
+    isolation,
   };
 }
 
 interface Shelf<T> extends InformerHandlers<T> {
   of(environmentId: string): T[];
+  all(): T[];
 }
 
 /** Keeps objects by the environment that they belong to, and tells of every change. */
@@ -75,6 +89,7 @@ function createShelf<T extends KubeObject>(
     kept.set(ref.environmentId, place);
   };
   return {
+    all: () => [...kept.values()].flatMap(({ objects }) => [...objects.values()]),
     of: (environmentId) => [...(kept.get(environmentId)?.objects.values() ?? [])],
     replaced(items) {
       const before = kept;

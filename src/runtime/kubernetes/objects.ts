@@ -39,6 +39,11 @@ export interface Namespace extends KubeObject {
   status?: { phase?: string };
 }
 
+/** A NetworkPolicy, LimitRange or ResourceQuota: what they say is only compared. */
+export interface Restriction extends KubeObject {
+  spec: Record<string, unknown>;
+}
+
 export interface Deployment extends KubeObject {
   spec: {
     replicas?: number;

@@ -28,6 +28,8 @@ export interface Sight {
    * any environment, left from a creation or removal that was cut short?
    */
   namespace: "ending" | "empty" | "unknown";
+  /** What is wrong with what restricts its user. */
+  isolation?: Omit<Problem, "sinceMs"> | undefined;
 }
 
 /** How far the startup script of a container is, as its log has it. */
@@ -69,14 +71,28 @@ export function observe(sight: Sight, context: ObserveContext): Observed {
     return { phase: claim || sight.namespace === "empty" ? "stopped" : "absent" };
   }
   if (isEnding(deployment) || (claim && isEnding(claim))) return { phase: "stopping" };
+  const generation = generationOf(deployment.spec.template.metadata?.annotations);
   if ((deployment.spec.replicas ?? 1) === 0) {
-    return { phase: pods.every(hasEnded) ? "stopped" : "stopping" };
+    return { phase: pods.every(hasEnded) ? "stopped" : "stopping", lastGeneration: generation };
   }
 
-  const generation = generationOf(deployment.spec.template.metadata?.annotations);
-  const pod = newest(pods.filter((one) => !isEnding(one) && generationOfPod(one) === generation));
+  const own = pods.filter((one) => !isEnding(one) && generationOfPod(one) === generation);
+  const pod = longestRunning(own) ?? newest(own);
   if (!pod) return { phase: "provisioning", generation, ...withoutPod(sight, pods) };
-  return fromPod(pod, generation, sight, context);
+  const observed = fromPod(pod, generation, sight, context);
+  if (observed.phase !== "running" && observed.phase !== "installing" && observed.phase !== "configuring") {
+    return observed;
+  }
+  const problem = scaleProblem(deployment) ?? sight.isolation;
+  return problem ? { ...observed, problem: { ...problem, sinceMs: context.now } } : observed;
+}
+
+function scaleProblem({ spec: { replicas = 1 } }: Deployment): Omit<Problem, "sinceMs"> | undefined {
+  if (replicas <= 1) return undefined;
+  return {
+    kind: "altered",
+    message: `Somebody has scaled it to ${replicas} in the cluster; it is changed back`,
+  };
 }
 
 function isEnding({ metadata }: { metadata: { deletionTimestamp?: string } }): boolean {
@@ -114,6 +130,16 @@ export function generationOfPod(pod: Pod): number {
 /** Whether its status is of what it is now: else its conditions are those of an earlier attempt. */
 function isObserved({ metadata, status }: Deployment): boolean {
   return (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0);
+}
+
+/** Where somebody has scaled an environment up, the pod that stays when that is taken back. */
+export function longestRunning(pods: Pod[]): Pod | undefined {
+  const runs = ({ status }: Pod) =>
+    status?.containerStatuses?.some(
+      ({ name, state, started }) => name === CONTAINER && state?.running && started,
+    );
+  const createdMs = (pod: Pod) => timeMs(pod.metadata.creationTimestamp) ?? 0;
+  return pods.filter(runs).toSorted((a, b) => createdMs(a) - createdMs(b))[0];
 }
 
 function newest(pods: Pod[]): Pod | undefined {

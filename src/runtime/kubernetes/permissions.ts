@@ -11,7 +11,8 @@ type Verb = "get" | "list" | "watch" | "create" | "patch" | "delete";
 
 /** Server-side apply of an object that may not be there yet. */
 const APPLY = ["create", "patch"] as const;
-const SEE = ["get", "list", "watch"] as const;
+const WATCH = ["list", "watch"] as const;
+const SEE = ["get", ...WATCH] as const;
 
 /**
  * Everything that the runtime does in a cluster, in any namespace: users' namespaces come and go. The
@@ -33,10 +34,10 @@ export const PERMISSIONS: readonly Permission[] = [
   { group: "", resource: "secrets", verbs: [...APPLY, "delete"] },
   { group: "", resource: "services", verbs: [...APPLY, "delete"] },
   { group: "", resource: "serviceaccounts", verbs: APPLY },
-  { group: "", resource: "limitranges", verbs: APPLY },
-  { group: "", resource: "resourcequotas", verbs: [...APPLY, "delete"] },
+  { group: "", resource: "limitranges", verbs: [...WATCH, ...APPLY] },
+  { group: "", resource: "resourcequotas", verbs: [...WATCH, ...APPLY, "delete"] },
   { group: "apps", resource: "deployments", verbs: [...SEE, ...APPLY, "delete"] },
-  { group: "networking.k8s.io", resource: "networkpolicies", verbs: APPLY },
+  { group: "networking.k8s.io", resource: "networkpolicies", verbs: [...WATCH, ...APPLY] },
   { group: "storage.k8s.io", resource: "storageclasses", verbs: ["get", "list"] },
   { group: "metrics.k8s.io", resource: "pods", verbs: ["get"] },
   { group: "", resource: "nodes", verbs: ["get", "list"] },

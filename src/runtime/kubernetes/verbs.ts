@@ -3,9 +3,10 @@ import { Semaphore } from "../../lib/semaphore.ts";
 import { type EnvironmentRef, type EnvironmentSpec, RuntimeRejected } from "../runtime.ts";
 import { FIELD_MANAGER, type KubeClient } from "./client.ts";
 import { isStatus } from "./errors.ts";
+import { givenBack, type Isolation, type RestrictionKind } from "./isolation.ts";
 import type { Looking } from "./look.ts";
 import { environmentManifests } from "./manifests.ts";
-import type { Claim, Deployment, Namespace } from "./objects.ts";
+import type { Claim, Deployment, Manifest, Namespace, Restriction } from "./objects.ts";
 import { environmentPaths, userPaths } from "./paths.ts";
 import { sayThatItIsNew, storageToAsk } from "./storage.ts";
 import { forceStuck } from "./stuck.ts";
@@ -14,6 +15,7 @@ import { userManifests } from "./usermanifests.ts";
 export interface VerbsContext {
   client: KubeClient;
   looking: Looking;
+  isolation: Isolation;
   serverId: string;
   now: () => number;
   log: Logger;
@@ -63,17 +65,63 @@ export async function ensure(context: VerbsContext, spec: EnvironmentSpec): Prom
   });
 }
 
-async function ensureUser({ client, serverId }: VerbsContext, spec: EnvironmentSpec): Promise<void> {
+/** Restores what the user has in common, and one pod where there are more. */
+export async function mend(context: VerbsContext, spec: EnvironmentSpec): Promise<void> {
+  const { client, looking } = context;
+  const path = environmentPaths(spec).deployment;
+  await context.userLock(spec.userId).run(() => ensureUser(context, spec));
+  const deployment = await client.get<Deployment>(path);
+  if (!deployment || (deployment.spec.replicas ?? 1) <= 1) return;
+  const { resourceVersion } = deployment.metadata;
+  looking.wrote(spec, await scale(client, path, { replicas: 1, resourceVersion }));
+}
+
+/** @param resourceVersion where given, of what is scaled: what has changed since is left as it is */
+function scale(
+  client: KubeClient,
+  path: string,
+  { replicas, resourceVersion }: { replicas: number; resourceVersion?: string | undefined },
+): Promise<Deployment> {
+  return client.requestJson<Deployment>("PATCH", path, {
+    query: { fieldManager: FIELD_MANAGER },
+    contentType: "application/merge-patch+json",
+    body: { ...(resourceVersion ? { metadata: { resourceVersion } } : {}), spec: { replicas } },
+  });
+}
+
+async function ensureUser(context: VerbsContext, spec: EnvironmentSpec): Promise<void> {
+  const { client, serverId, isolation } = context;
   const paths = userPaths(spec.userId);
   const manifests = userManifests(spec.userId, spec.userQuota, serverId);
   const namespace = await client.apply<Namespace>(paths.namespace, manifests.namespace);
   if (namespace.status?.phase === "Terminating") throw ending();
   await allEnded([
     client.apply(paths.serviceAccount, manifests.serviceAccount),
-    client.apply(paths.limitRange, manifests.limitRange),
-    client.apply(paths.networkPolicy, manifests.networkPolicy),
-    manifests.quota ? client.apply(paths.quota, manifests.quota) : client.delete(paths.quota),
+    restrict(context, spec.userId, "limitranges", paths.limitRange, manifests.limitRange),
+    restrict(context, spec.userId, "networkpolicies", paths.networkPolicy, manifests.networkPolicy),
+    manifests.quota
+      ? restrict(context, spec.userId, "resourcequotas", paths.quota, manifests.quota)
+      : client.delete(paths.quota).then(() => isolation.wrote(spec.userId, "resourcequotas", null)),
   ]);
+}
+
+async function restrict(
+  { client, isolation }: VerbsContext,
+  userId: string,
+  kind: RestrictionKind,
+  path: string,
+  manifest: Manifest,
+): Promise<void> {
+  let applied = await client.apply<Restriction>(path, manifest);
+  // What somebody has added stays where the API server sees it as theirs: a policy then holds for fewer pods.
+  if (kind === "networkpolicies" && !Bun.deepEquals(applied.spec, givenBack(manifest))) {
+    applied = await client.requestJson<Restriction>("PATCH", path, {
+      query: { fieldManager: FIELD_MANAGER },
+      contentType: "application/json-patch+json",
+      body: [{ op: "replace", path: "/spec", value: manifest.spec }],
+    });
+  }
+  isolation.wrote(userId, kind, applied);
 }
 
 /**
@@ -99,12 +147,7 @@ function volumeDeleted(): RuntimeRejected {
 export async function stop(context: VerbsContext, ref: EnvironmentRef): Promise<void> {
   const { client, looking } = context;
   try {
-    const scaled = await client.requestJson<Deployment>("PATCH", environmentPaths(ref).deployment, {
-      query: { fieldManager: FIELD_MANAGER },
-      contentType: "application/merge-patch+json",
-      body: { spec: { replicas: 0 } },
-    });
-    looking.wrote(ref, scaled);
+    looking.wrote(ref, await scale(client, environmentPaths(ref).deployment, { replicas: 0 }));
   } catch (error) {
     if (!isStatus(error, 404)) throw error;
   }

@@ -145,7 +145,7 @@ describe.if(Boolean(kubeconfigFile))("the server's own manifests, applied to a c
     );
     await kubectl(["replace", "-f", "-"], JSON.stringify(role));
     const expected =
-      "DevPocket may not get pods/exec, create pods/exec, create networkpolicies.networking.k8s.io, patch networkpolicies.networking.k8s.io there";
+      "DevPocket may not get pods/exec, create pods/exec, list networkpolicies.networking.k8s.io, watch networkpolicies.networking.k8s.io, create networkpolicies.networking.k8s.io, patch networkpolicies.networking.k8s.io there";
     await until(
       async () => (await vetCluster(asAccount()).catch((error: Error) => error.message)) === expected,
       { timeoutMs: 15_000 },

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import type { ContainerStatus, KubeEvent, Pod } from "../../../src/runtime/kubernetes/objects.ts";
-import { observe, type Progress, type Sight } from "../../../src/runtime/kubernetes/observe.ts";
+import {
+  longestRunning,
+  observe,
+  type Progress,
+  type Sight,
+} from "../../../src/runtime/kubernetes/observe.ts";
 import type { Observed } from "../../../src/runtime/runtime.ts";
 
 const AT = "2026-01-01T00:00:00Z";
@@ -109,11 +114,11 @@ describe("an environment is", () => {
       { phase: "stopping" },
     ],
     ["stopping while a pod is left", { deployment: null, claim: null, pods: [pod()] }, { phase: "stopping" }],
-    ["stopped when scaled to zero", { deployment: STOPPED }, { phase: "stopped" }],
+    ["stopped when scaled to zero", { deployment: STOPPED }, { phase: "stopped", lastGeneration: 2 }],
     [
       "stopping while its container ends",
       { deployment: STOPPED, pods: [pod({ container: RUNNING, metadata: { uid: "p1", ...DELETED } })] },
-      { phase: "stopping" },
+      { phase: "stopping", lastGeneration: 2 },
     ],
     [
       "stopped when its container has ended, though the record stays",
@@ -123,12 +128,12 @@ describe("an environment is", () => {
           pod({ container: { state: { terminated: terminated(0) } }, metadata: { uid: "p1", ...DELETED } }),
         ],
       },
-      { phase: "stopped" },
+      { phase: "stopped", lastGeneration: 2 },
     ],
     [
       "stopped with the record of an evicted pod",
       { deployment: STOPPED, pods: [pod({ status: { phase: "Failed", reason: "Evicted" } })] },
-      { phase: "stopped" },
+      { phase: "stopped", lastGeneration: 2 },
     ],
     ["provisioning before there is a pod", {}, provisioning("Preparing the workspace")],
     [
@@ -299,6 +304,36 @@ describe("an environment can't get on, for now:", () => {
       });
     expect(at(4)).toEqual(provisioning("Preparing the workspace"));
     expect(at(5)).toMatchObject({ problem: { kind: "quota" } });
+  });
+});
+
+describe("what somebody has changed by hand is altered:", () => {
+  const started = (uid: string, creationTimestamp: string) =>
+    pod({
+      container: { ...RUNNING, started: true },
+      metadata: { uid, creationTimestamp, annotations: { "devpocket.dev/generation": "2" } },
+    });
+  const running = { phase: "running" as const, generation: 2, startedAtMs: AT_MS };
+
+  test("scaled up, it runs on in the pod that stays", () => {
+    const deployment = { ...DEPLOYMENT, spec: { ...DEPLOYMENT.spec, replicas: 3 } };
+    const later = pod({ metadata: { uid: "p2", creationTimestamp: LATER } });
+    const pods = [later, started("p3", LATER), started("p1", AT)];
+    const message = "Somebody has scaled it to 3 in the cluster; it is changed back";
+    const problem = { kind: "altered" as const, message, sinceMs: NOW_MS };
+    expect(seen({ deployment, pods })).toEqual({ ...running, problem });
+    expect(longestRunning(pods)?.metadata.uid).toBe("p1");
+  });
+
+  test("what restricts its user is told of where containers have begun to run, and nowhere else", () => {
+    const isolation = { kind: "missing", message: "it is missing" } as const;
+    const problem = { ...isolation, sinceMs: NOW_MS };
+    expect(seen({ isolation, pods: [started("p1", AT)] })).toEqual({ ...running, problem });
+    const installing = pod({ container: { ...RUNNING, started: false } });
+    expect(seen({ isolation, pods: [installing] })).toMatchObject({ phase: "installing", problem });
+    for (const sight of [{}, { pods: [pod()] }, { deployment: STOPPED }, { deployment: null }]) {
+      expect(seen({ isolation, ...sight })).not.toHaveProperty("problem");
+    }
   });
 });
 

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { parseReduced, reduceKubeconfig } from "../../../src/clusters/kubeconfig.ts";
 import { createLogger } from "../../../src/lib/logger.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
+import { userManifests } from "../../../src/runtime/kubernetes/usermanifests.ts";
 import { openCluster } from "../../stand-in-cluster.ts";
 import { until } from "../../until.ts";
 
@@ -57,6 +58,35 @@ test("a volume that somebody has deleted is let go of, and a new one is made and
   expect(written).toEqual(["POST events", ...made]);
   await runtime.close();
 });
+
+test.each([
+  [2, ["PATCH deployments"]],
+  [1, []],
+  [0, []],
+])(
+  "of an environment that is scaled to %d, mending leaves the containers alone",
+  async (replicas, scaled) => {
+    const written: string[] = [];
+    const runtime = runtimeOn((method, path) => {
+      const [, kind = "namespaces"] = /\/namespaces\/[^/]+\/(\w+)/.exec(path) ?? [];
+      if (method === "GET") {
+        return kind === "deployments" && path.includes("/namespaces/")
+          ? Response.json({ metadata: { resourceVersion: "7" }, spec: { replicas } })
+          : undefined;
+      }
+      written.push(`${method} ${kind}`);
+      const { networkPolicy } = userManifests(REF.userId, null, "default");
+      return Response.json(kind === "networkpolicies" ? networkPolicy : { metadata: {} });
+    });
+    await runtime.mend?.(SPEC);
+    const common = ["namespaces", "serviceaccounts", "limitranges", "networkpolicies"];
+    // Once more for the policy: its empty list of what may come in is one here, which no API server gives back.
+    const policy = ["PATCH networkpolicies"];
+    const all = [...common.map((kind) => `PATCH ${kind}`), "DELETE resourcequotas", ...policy, ...scaled];
+    expect(written.toSorted()).toEqual(all.toSorted());
+    await runtime.close();
+  },
+);
 
 test.each([
   ["of the environment", /configmaps/, /secrets/],
