@@ -80,6 +80,33 @@ onCluster("what somebody changes in the cluster by hand is changed back:", () =>
   }, 120_000);
 
   test.each([
+    ["image", ".image", { image: "debian:11" }],
+    ["resources", ".resources.limits.cpu", { resources: { limits: { cpu: "300m" } } }],
+    ["resources", ".resources.limits.memory", { resources: { limits: { memory: null } } }],
+  ])(
+    "with another %s (%s), it gets back its own",
+    async (what, path, change) => {
+      const field = `.spec.template.spec.containers[0]${path}`;
+      const before = await deployment(field);
+      const containers = [{ name: "environment", ...change }];
+      const patch = JSON.stringify({ spec: { template: { spec: { containers } } } });
+      await kubectl(["patch", "deployment", `env-${id}`, ...at, "-p", patch]);
+      const own = async () => (await deployment(field)) === before;
+      await untilBack(own, SOON_MS);
+      await logs(
+        user,
+        id,
+        new RegExp(`^Somebody has changed its ${what} in the cluster; it is changed back$`),
+      );
+      const history = await reaches(user, id, "running", 60_000);
+      expect(history.at(-1)).toMatchObject({ message: null });
+      const images = ["get", "pods", ...at, "-o", "jsonpath={.items[*].spec.containers[*].image}"];
+      expect(new Set((await kubectl(images)).split(" "))).toEqual(new Set(["debian:12"]));
+    },
+    120_000,
+  );
+
+  test.each([
     ["networkpolicy", { spec: { egress: [{}], ingress: [{}] } }],
     ["networkpolicy", { spec: { podSelector: { matchLabels: { nobody: "has-it" } } } }],
     ["networkpolicy", { metadata: { labels: { "devpocket.dev/server": null } } }],

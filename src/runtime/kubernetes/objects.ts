@@ -13,6 +13,20 @@ export interface Metadata {
   deletionTimestamp?: string;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
+  /** Who has set which fields. */
+  managedFields?: ManagedFields[];
+}
+
+export interface ManagedFields {
+  manager?: string;
+  operation?: string;
+  time?: string;
+  fieldsV1?: FieldSet;
+}
+
+/** By "f:name" of a field or "k:{…}" of an item, what is set within it. */
+export interface FieldSet {
+  [part: string]: FieldSet;
 }
 
 /** What is applied. */

@@ -1,5 +1,6 @@
 import type { Observed, Problem } from "../runtime.ts";
 import { commandSummary, STARTUP_FAILED_EXIT_CODE } from "../startup.ts";
+import { editOf } from "./edits.ts";
 import { isQuotaExceeded, quotaWords } from "./errors.ts";
 import { eventTimeMs, pullFailure } from "./events.ts";
 import { CONTAINER, GENERATION_ANNOTATION } from "./names.ts";
@@ -76,6 +77,9 @@ export function observe(sight: Sight, context: ObserveContext): Observed {
     return { phase: pods.every(hasEnded) ? "stopped" : "stopping", lastGeneration: generation };
   }
 
+  const edit = editOf(deployment);
+  // Whatever runs of it is about to be replaced.
+  if (edit) return { phase: "provisioning", generation, message: edit.message, problem: edit };
   const own = pods.filter((one) => !isEnding(one) && generationOfPod(one) === generation);
   const pod = longestRunning(own) ?? newest(own);
   if (!pod) return { phase: "provisioning", generation, ...withoutPod(sight, pods) };

@@ -1,5 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import type { ContainerStatus, KubeEvent, Pod } from "../../../src/runtime/kubernetes/objects.ts";
+import type {
+  ContainerStatus,
+  FieldSet,
+  KubeEvent,
+  ManagedFields,
+  Pod,
+} from "../../../src/runtime/kubernetes/objects.ts";
 import {
   longestRunning,
   observe,
@@ -333,6 +339,57 @@ describe("what somebody has changed by hand is altered:", () => {
     expect(seen({ isolation, pods: [installing] })).toMatchObject({ phase: "installing", problem });
     for (const sight of [{}, { pods: [pod()] }, { deployment: STOPPED }, { deployment: null }]) {
       expect(seen({ isolation, ...sight })).not.toHaveProperty("problem");
+    }
+  });
+
+  /** As an API server notes it: the fields of a manifest, but for one. */
+  function managed(lost: string, applied = true) {
+    const container = {
+      "f:image": {},
+      "f:command": {},
+      "f:resources": {
+        "f:limits": { "f:cpu": {}, "f:memory": {} },
+        "f:requests": { "f:cpu": {}, "f:memory": {} },
+      },
+      "f:securityContext": {
+        "f:allowPrivilegeEscalation": {},
+        "f:capabilities": { "f:drop": {} },
+        "f:privileged": {},
+      },
+    };
+    const spec = {
+      "f:automountServiceAccountToken": {},
+      "f:serviceAccountName": {},
+      "f:containers": { 'k:{"name":"environment"}': container },
+    };
+    const fieldsV1: FieldSet = JSON.parse(
+      JSON.stringify({ "f:spec": { "f:template": { "f:spec": spec } } }).replace(`"${lost}":{}`, '"f:x":{}'),
+    );
+    const managedFields: ManagedFields[] = [
+      { manager: "kubectl-edit", operation: "Update", time: LATER, fieldsV1: {} },
+      { manager: "devpocket", operation: applied ? "Apply" : "Update", time: AT, fieldsV1 },
+    ];
+    return { ...DEPLOYMENT, metadata: { ...DEPLOYMENT.metadata, managedFields } };
+  }
+
+  test.each([
+    ["f:image", "image"],
+    ["f:command", "command"],
+    ["f:cpu", "resources"],
+    ["f:memory", "resources"],
+    ["f:drop", "privileges"],
+    ["f:privileged", "privileges"],
+    ["f:serviceAccountName", "service account"],
+  ])("without %s of ours, its %s, though it runs", (lost, what) => {
+    const message = `Somebody has changed its ${what} in the cluster; it is changed back`;
+    const problem = { kind: "altered" as const, message, sinceMs: Date.parse(LATER) };
+    const sight = { deployment: managed(lost), pods: [started("p1", AT)] };
+    expect(seen(sight)).toEqual({ ...provisioning(message), problem });
+  });
+
+  test("nothing where the fields are ours, or nobody has noted whose they are", () => {
+    for (const deployment of [managed("nothing"), managed("f:image", false), DEPLOYMENT]) {
+      expect(seen({ deployment, pods: [started("p1", AT)] })).toEqual(running);
     }
   });
 });
