@@ -106,6 +106,15 @@ onCluster("what somebody changes in the cluster by hand is changed back:", () =>
     120_000,
   );
 
+  test("paused and with a rolling update, it gets new containers all the same when its owner restarts it", async () => {
+    const change = { spec: { paused: true, strategy: { type: "RollingUpdate" } } };
+    await kubectl(["patch", "deployment", `env-${id}`, ...at, "-p", JSON.stringify(change)]);
+    const answer = await user.post(`/api/v1/environments/${id}/restart`, {}, 200, { Prefer: "wait=60" });
+    expect(answer.status).toBe("running");
+    expect(await deployment(".spec.strategy")).toBe('{"type":"Recreate"}');
+    expect(await deployment(".spec.paused")).toBe("");
+  }, 120_000);
+
   test.each([
     ["networkpolicy", { spec: { egress: [{}], ingress: [{}] } }],
     ["networkpolicy", { spec: { podSelector: { matchLabels: { nobody: "has-it" } } } }],

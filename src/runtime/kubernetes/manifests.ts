@@ -147,6 +147,8 @@ export function environmentManifests(
       spec: {
         replicas: 1,
         revisionHistoryLimit: 0,
+        // Where somebody has paused it, new containers would never be made.
+        paused: false,
         strategy: { type: "Recreate" },
         selector: { matchLabels: pods },
         template: {

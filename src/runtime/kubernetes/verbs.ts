@@ -61,7 +61,27 @@ export async function ensure(context: VerbsContext, spec: EnvironmentSpec): Prom
       client.apply(paths.secret, secret),
       client.apply(paths.service, service),
     ]);
-    looking.wrote(spec, await client.apply<Deployment>(paths.deployment, deployment));
+    looking.wrote(spec, await applyDeployment(client, paths.deployment, deployment));
+  });
+}
+
+async function applyDeployment(client: KubeClient, path: string, manifest: Manifest): Promise<Deployment> {
+  try {
+    return await client.apply<Deployment>(path, manifest);
+  } catch (error) {
+    // What somebody has added may contradict what is applied, as the limits of a rolling update do.
+    if (!isStatus(error, 422) || !(await client.get<Deployment>(path))) throw error;
+    await replaceSpec<Deployment>(client, path, manifest);
+    return await client.apply<Deployment>(path, manifest);
+  }
+}
+
+/** Leaves nothing of what others have set in it: `apply` keeps whatever the manifest does not name. */
+function replaceSpec<T>(client: KubeClient, path: string, { spec }: Manifest): Promise<T> {
+  return client.requestJson<T>("PATCH", path, {
+    query: { fieldManager: FIELD_MANAGER },
+    contentType: "application/json-patch+json",
+    body: [{ op: "replace", path: "/spec", value: spec }],
   });
 }
 
@@ -115,11 +135,7 @@ async function restrict(
   let applied = await client.apply<Restriction>(path, manifest);
   // What somebody has added stays where the API server sees it as theirs: a policy then holds for fewer pods.
   if (kind === "networkpolicies" && !Bun.deepEquals(applied.spec, givenBack(manifest))) {
-    applied = await client.requestJson<Restriction>("PATCH", path, {
-      query: { fieldManager: FIELD_MANAGER },
-      contentType: "application/json-patch+json",
-      body: [{ op: "replace", path: "/spec", value: manifest.spec }],
-    });
+    applied = await replaceSpec<Restriction>(client, path, manifest);
   }
   isolation.wrote(userId, kind, applied);
 }

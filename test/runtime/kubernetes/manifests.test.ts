@@ -39,6 +39,7 @@ describe("an environment's manifests", () => {
     ["deployment.metadata.name", "env-e1"],
     ["deployment.metadata.namespace", "devpocket-u1"],
     ["deployment.spec.replicas", 1],
+    ["deployment.spec.paused", false],
     ["deployment.spec.strategy", { type: "Recreate" }],
     ["deployment.spec.selector.matchLabels", { "devpocket.dev/environment-id": "e1" }],
     ["deployment.spec.template.metadata.annotations", { "devpocket.dev/generation": "3" }],

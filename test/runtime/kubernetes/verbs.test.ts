@@ -60,6 +60,36 @@ test("a volume that somebody has deleted is let go of, and a new one is made and
 });
 
 test.each([
+  ["is made the manifest's own", true, ["apply", "replace", "apply"], null],
+  ["is told of where nobody has changed anything", false, ["apply"], "The cluster refuses"],
+])("a Deployment that can't be applied %s", async (_, isThere, expected, fault) => {
+  const missing = () => new Response("", { status: 404 });
+  const written: string[] = [];
+  const runtime = runtimeOn((method, path) => {
+    if (!path.includes("/deployments/")) {
+      return method === "GET" && path.includes("/namespaces/")
+        ? missing()
+        : method === "GET"
+          ? undefined
+          : Response.json({ metadata: {} });
+    }
+    if (method === "GET")
+      return isThere ? Response.json({ metadata: { generation: 3 }, spec: {} }) : missing();
+    const isFirst = written.length === 0;
+    written.push(written.length === 1 ? "replace" : "apply");
+    return isFirst ? new Response("{}", { status: 422 }) : Response.json({ metadata: {} });
+  });
+  const refusal = await runtime.ensure(SPEC).then(
+    () => null,
+    (error: unknown) => error,
+  );
+  if (fault === null) expect(refusal).toBeNull();
+  else expect(refusal).toMatchObject({ kind: "rejected", message: expect.stringContaining(fault) });
+  expect(written).toEqual(expected);
+  await runtime.close();
+});
+
+test.each([
   [2, ["PATCH deployments"]],
   [1, []],
   [0, []],
