@@ -139,4 +139,28 @@ onCluster("what somebody changes in the cluster by hand is changed back:", () =>
     },
     120_000,
   );
+
+  test.each(["policy", "resources"])(
+    "its %s, changed while no server ran",
+    async (what) => {
+      const field = ".spec.template.spec.containers[0].resources.limits.cpu";
+      const policy = ["networkpolicy", "devpocket", ...at];
+      await server.kill();
+      if (what === "policy") await kubectl(["delete", ...policy]);
+      else {
+        const containers = [{ name: "environment", resources: { limits: { cpu: "400m" } } }];
+        const patch = JSON.stringify({ spec: { template: { spec: { containers } } } });
+        await kubectl(["patch", "deployment", `env-${id}`, ...at, "-p", patch]);
+      }
+      await server.again();
+      const isBack = async () =>
+        what === "policy"
+          ? (await kubectl(["get", ...policy, "-o", "name"]).catch(() => "")) !== ""
+          : (await deployment(field)) === "200m";
+      // What the watches have not told of is found when everything that runs is looked at: once a minute.
+      await until(isBack, { timeoutMs: 75_000, intervalMs: 500 });
+      user = await server.process.signedIn("eve", "eve's long password");
+    },
+    120_000,
+  );
 });

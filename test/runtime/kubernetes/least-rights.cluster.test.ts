@@ -95,5 +95,21 @@ describe.if(Boolean(process.env.KUBECONFIG))(
       expect((await runtime.capacity()).readyNodes).toBeGreaterThan(0);
       expect(await runtime.list()).toContainEqual({ environmentId: spec.environmentId, userId: spec.userId });
     }, 60_000);
+
+    test("what restricts its user is seen to be missing, and made again", async () => {
+      const problem = async () => {
+        const observed = await runtime.observe(spec);
+        return observed.phase === "running" ? (observed.problem?.message ?? "none") : observed.phase;
+      };
+      expect(await problem()).toBe("none");
+      for (const kind of ["networkpolicy", "limitrange"]) {
+        await kubectl(["delete", kind, "devpocket", "-n", `devpocket-${spec.userId}`]);
+        const message = `${kind} "devpocket" is missing in the cluster`;
+        await until(async () => (await problem()) === message, { message });
+        await runtime.mend?.(spec);
+        expect(await problem()).toBe("none");
+        await kubectl(["get", kind, "devpocket", "-n", `devpocket-${spec.userId}`]);
+      }
+    }, 60_000);
   },
 );
