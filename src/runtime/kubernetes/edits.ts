@@ -28,21 +28,21 @@ const FIELDS: [what: string, path: string[]][] = [
 
 /**
  * A field that we have applied and that is no longer ours was changed or removed; applied again, it is ours.
- * What somebody has added beside our fields (a label, an annotation as of `kubectl rollout restart`) stays.
+ * What somebody has added beside our fields (a label, an annotation as of `kubectl rollout restart`) stays, and
+ * so does what a cluster's admission makes of our own request: that is noted as our update.
  */
 export function editOf({ metadata: { managedFields = [] } }: Deployment): Problem | undefined {
-  const applied = managedFields.find(
-    ({ manager, operation }) => manager === FIELD_MANAGER && operation === "Apply",
-  )?.fieldsV1;
-  const lost = applied && FIELDS.find(([, path]) => !has(applied, path));
+  const ours = managedFields.filter(({ manager }) => manager === FIELD_MANAGER);
+  if (!ours.some(({ operation }) => operation === "Apply")) return undefined;
+  const lost = FIELDS.find(([, path]) => !ours.some(({ fieldsV1 }) => has(fieldsV1, path)));
   if (!lost) return undefined;
   const times = managedFields.map(({ time }) => timeMs(time) ?? 0);
   const message = `Somebody has changed its ${lost[0]} in the cluster; it is changed back`;
   return { kind: "altered", message, sinceMs: Math.max(...times) };
 }
 
-function has(fields: FieldSet, path: string[]): boolean {
-  let within: FieldSet | undefined = fields;
+function has(fields: FieldSet | undefined, path: string[]): boolean {
+  let within = fields;
   for (const part of path) within = within?.[part];
   return within !== undefined;
 }

@@ -387,6 +387,20 @@ describe("what somebody has changed by hand is altered:", () => {
     expect(seen(sight)).toEqual({ ...provisioning(message), problem });
   });
 
+  test("nothing that the cluster's admission has made of our own request", () => {
+    const deployment = managed("f:image");
+    const container = 'k:{"name":"environment"}';
+    deployment.metadata.managedFields.push({
+      manager: "devpocket",
+      operation: "Update",
+      time: LATER,
+      fieldsV1: {
+        "f:spec": { "f:template": { "f:spec": { "f:containers": { [container]: { "f:image": {} } } } } },
+      },
+    });
+    expect(seen({ deployment, pods: [started("p1", AT)] })).toEqual(running);
+  });
+
   test("nothing where the fields are ours, or nobody has noted whose they are", () => {
     for (const deployment of [managed("nothing"), managed("f:image", false), DEPLOYMENT]) {
       expect(seen({ deployment, pods: [started("p1", AT)] })).toEqual(running);
