@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
+import { until } from "../until.ts";
 import { ScriptedPty } from "./ptys.ts";
 import { RecordingViewer } from "./viewers.ts";
 
@@ -138,11 +139,10 @@ describe("flow control", () => {
     expect(viewer.receivedBytes).toBe(0);
     for (let n = 0; n < 4; n++) pty.print(counted(0, 64 * KIB));
     const first = waiting.viewer.receivedBytes;
-    for (let n = 0; n < 4; n++) {
-      await Bun.sleep(400);
+    await until(() => {
       waiting.attachment.acknowledge(0);
-    }
-    expect(waiting.viewer.receivedBytes).toBeGreaterThan(first);
+      return waiting.viewer.receivedBytes > first;
+    });
   });
 
   test("survives one read of more than the whole scrollback", async () => {

@@ -7,16 +7,16 @@ import type { Manifest, Restriction } from "./objects.ts";
 import { allOf } from "./paths.ts";
 import { userManifests } from "./usermanifests.ts";
 
-const NAMES = {
+const KINDS = ["networkpolicies", "limitranges", "resourcequotas"] as const;
+
+/** What is made in every user's namespace to keep them apart and to hold them to their share. */
+export type RestrictionKind = (typeof KINDS)[number];
+
+const NAMES: Record<RestrictionKind, { kind: string; name: string }> = {
   networkpolicies: { kind: "networkpolicy", name: NETWORK_POLICY },
   limitranges: { kind: "limitrange", name: LIMIT_RANGE },
   resourcequotas: { kind: "resourcequota", name: QUOTA },
-} as const;
-
-/** What is made in every user's namespace to keep them apart and to hold them to their share. */
-export type RestrictionKind = keyof typeof NAMES;
-
-const KINDS = ["networkpolicies", "limitranges", "resourcequotas"] as const;
+};
 
 /** Whether somebody has deleted or edited what restricts the users. */
 export interface Isolation {
