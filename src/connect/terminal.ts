@@ -35,7 +35,10 @@ type End = { kind: "left" } | { kind: "ended"; code: number } | { kind: "lost" }
 export async function joinTerminal(api: Api, environmentId: string, session?: string): Promise<number> {
   const { stdin, stdout } = process;
   const raw = stdin.isTTY;
-  if (raw) stdin.setRawMode(true);
+  if (raw) {
+    stdin.setRawMode(true);
+    showBytesAsTheyAre();
+  }
   const line = new Line();
   const place: Place = {
     clientId: crypto.randomUUID(),
@@ -55,6 +58,15 @@ export async function joinTerminal(api: Api, environmentId: string, session?: st
   } finally {
     line.close();
     if (raw) stdin.setRawMode(false);
+  }
+}
+
+/** Raw mode still shows each line feed as a line end: a program that moves down by one would be drawn wrongly. */
+function showBytesAsTheyAre(): void {
+  try {
+    Bun.spawnSync(["stty", "-opost"], { stdin: "inherit" });
+  } catch {
+    // Without stty most programs are drawn rightly all the same.
   }
 }
 

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TestServer } from "../harness.ts";
 import { cuttingProxy } from "../sockets/cutting-proxy.ts";
@@ -80,6 +82,30 @@ describe("connect", () => {
     second.type("echo $KEPT here; exit 7\r");
     await second.sees("still here");
     expect(await second.exited).toBe(7);
+  }, 60_000);
+
+  test("shows what is printed byte for byte, and leaves the person's terminal as it was", async () => {
+    const script = `stty >before; "${process.execPath}" "${MAIN}" connect --url ${server.url} --user admin; stty >after; cmp before after && echo same`;
+    const folder = mkdtempSync(join(tmpdir(), "devpocket-connect-"));
+    let text = "";
+    const person = Bun.spawn(["sh", "-c", script], {
+      cwd: folder,
+      env: { PATH: Bun.env.PATH ?? "", TERM: "xterm-256color" },
+      terminal: {
+        cols: 100,
+        rows: 30,
+        data: (_terminal, bytes) => (text += Buffer.from(bytes).toString("latin1")),
+      },
+    });
+    const sees = (wanted: string) => until(() => text.includes(wanted), { message: () => text });
+    await sees("Password: ");
+    person.terminal?.write(`${TestServer.adminPassword}\r`);
+    await sees(PROMPT);
+    person.terminal?.write("stty raw; printf 'down%s\\nby one' ''; stty sane; exit\r");
+    await sees("down\nby one");
+    await person.exited;
+    expect(text).toContain("same\r\n");
+    rmSync(folder, { recursive: true });
   }, 60_000);
 
   test("can be left while the server is away", async () => {
