@@ -33,7 +33,8 @@ const ONLY_IN: { what: string; uses: RegExp; allowed: string[] }[] = [
   {
     what: "other processes",
     uses: /\bBun\.spawn|node:child_process|\bBun\.\$|\$ }? *from "bun"/,
-    allowed: ["runtime/local/"],
+    // The last sets the terminal of the person who connects.
+    allowed: ["runtime/local/", "connect/terminal.ts"],
   },
   {
     what: "the Kubernetes client",
