@@ -43,6 +43,8 @@ function control(fd: number, request: number, argument: Int32Array | Uint16Array
 export class Pseudoterminal {
   readonly #fd: number;
   readonly #output;
+  /** What was read last. */
+  #chunk: Uint8Array<ArrayBuffer> | undefined;
   #isClosed = false;
 
   /** @throws when the system has none left */
@@ -67,12 +69,16 @@ export class Pseudoterminal {
   }
 
   /**
-   * What is printed next. It is not read before: what nobody asks for holds its program up. Null when nobody has
-   * the other side any more, or it is closed.
+   * What is printed next, valid until the next call. It is not read before: what nobody asks for holds its program
+   * up. Null when nobody has the other side any more, or it is closed.
    */
   async read(): Promise<Uint8Array | null> {
+    // A read that waited for long has come of age with its chunk, which would stay until the rare collection of all.
+    this.#chunk?.buffer.transfer(0);
+    this.#chunk = undefined;
     try {
-      return (await this.#output.read()).value ?? null;
+      this.#chunk = (await this.#output.read()).value;
+      return this.#chunk ?? null;
     } catch {
       return null;
     }
