@@ -108,9 +108,9 @@ export class Attachment {
     return this.#behind > this.#backlogBytes;
   }
 
-  /** It has caught up enough for the source to go on. */
+  /** It has caught up enough for the source to go on: from a far one more has to be on the way before it is done. */
   get hasCaughtUp(): boolean {
-    return this.#behind <= this.#backlogBytes / 2;
+    return this.#behind <= (this.#backlogBytes * 7) / 8;
   }
 
   /** Begins to give output. */

@@ -8,8 +8,8 @@
 # seconds, so that the next one can go on without a gap.
 #
 # What goes through them, and through the socket FOLDER/ID, are frames: a letter, the length of what follows (32
-# bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE" and a line "CLIENT BYTES SEQ
-# PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
+# bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE WINDOW", the last of which is
+# how much may be on the way, and a line "CLIENT BYTES SEQ PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
 # (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE RELAY"; c(redit) "OFFSET AHEAD": it may send output
 # before this one, and have so many bytes more ready; w(rite): a place, a newline, and input with which the client has
 # typed BYTES in all, and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and
@@ -23,9 +23,10 @@ use Fcntl;
 use POSIX ();
 use Socket;
 
-my $KEPT = 1536 << 10;       # of the output; the server lets less than the last third of it be on the way
-my $SLACK = 256 << 10;
-my $AHEAD = 256 << 10;       # how far a terminal may run on after what a connection was sent, lost ones too
+my $KEPT = 3 << 20;          # of the output: more than may be on the way and what is read beyond that
+my $ON_THE_WAY = 1536 << 10;
+my $AHEAD = 512 << 10;       # how far a terminal may run on after what a connection was sent, lost ones too
+my $PIECE = 16 * 4095;       # what a full terminal gives in 16 reads; as a frame it just fits an empty pipe
 my $FRAME = 64 << 10;
 my $LARGEST = 2 << 20;       # of what is taken for a frame
 my $TYPED = 256 << 10;       # input that the terminal has not taken: with more, no more is said to be taken
@@ -146,7 +147,9 @@ sub shell {
 
 sub hold {
   my ($listener, $pty, $tty, $id, $cols, $rows, @command) = @_;
-  my ($kept, $from, $typed) = ('', 0, '');    # $from: offset of the first byte that is kept
+  my @kept;                     # output, in pieces of PIECE bytes, the last one shorter
+  my ($from, $end) = (0, 0);    # offsets of the first byte that is kept and of the next that is read
+  my $typed = '';
   my ($since, $asked) = (time) x 2;
   my (%conns, $viewer, %taken, @order, @untold);
   my $lost;    # how far the last viewer had come, and until when it is waited for
@@ -175,14 +178,17 @@ sub hold {
   };
   # What the viewer may have, and in the end the exit code.
   my $pump = sub {
-    my $end = $from + length $kept;
     while ($viewer) {
       my $is_full = length $viewer->{out} >= $FRAME;
       my $n = $is_full || !defined $viewer->{credit} ? 0 : $viewer->{credit} - $viewer->{at};
       $n = $end - $viewer->{at} if $n > $end - $viewer->{at};
-      $n = $FRAME if $n > $FRAME;
       if ($n > 0) {
-        $viewer->{out} .= pack('a1 N', 'o', $n) . substr($kept, $viewer->{at} - $from, $n);
+        my $at = $viewer->{at} - $from;
+        my $piece = \$kept[$at / $PIECE];
+        my $left = length($$piece) - $at % $PIECE;
+        $n = $left if $n > $left;
+        $viewer->{out} .= pack('a1 N', 'o', $n);
+        $viewer->{out} .= substr($$piece, $at % $PIECE, $n);
         $viewer->{at} += $n;
       }
       $flush->($viewer);
@@ -201,11 +207,10 @@ sub hold {
       $viewer = $conn;
       ($conn->{at}, $conn->{patience}, my $relay) = split / /, $text;
       take_over($conn, $relay) if defined $relay;
-      my $end = $from + length $kept;
       $conn->{at} = $from if $conn->{at} < $from;
       $conn->{at} = $end if $conn->{at} > $end;
       my $places = join '', map { "$_ @{$taken{$_}}\n" } @order;
-      $conn->{out} .= frame('h', "$from $conn->{at} $end $cols $rows $since\n$places");
+      $conn->{out} .= frame('h', "$from $conn->{at} $end $cols $rows $since $ON_THE_WAY\n$places");
     },
     c => sub {
       my ($conn, $text) = @_;
@@ -251,30 +256,33 @@ sub hold {
       $on{$type}->($conn, $text);
     }
   };
-  # Someone who is attached and does not read on holds the terminal up, and so does one who may come back.
-  my $is_held_up = sub {
-    my $end = $from + length $kept;
-    return $end - $viewer->{at} > ($viewer->{ahead} // $FRAME) if $viewer;
-    return $lost && time < $lost->{until} && $end - $lost->{at} > $AHEAD;
+  # How much may be read: someone who is attached and does not read on holds the terminal up, and so does one who may
+  # come back.
+  my $room = sub {
+    return ($viewer->{ahead} // $FRAME) - ($end - $viewer->{at}) if $viewer;
+    return $AHEAD - ($end - $lost->{at}) if $lost && time < $lost->{until};
+    return $PIECE;
   };
   # A full terminal gives 4 KB a read; several of them make a frame.
   my $read = sub {
-    for (1 .. 16) {
-      my $n = sysread($pty, my $part, $FRAME);
+    my ($most) = @_;
+    push @kept, '' if !@kept || length $kept[-1] == $PIECE;
+    while ((my $wanted = $PIECE - length $kept[-1]) > 0 && $most > 0) {
+      my $n = sysread($pty, $kept[-1], $wanted < $most ? $wanted : $most, length $kept[-1]);
       if (!$n) { $silent = 1 if defined $n || ($! != EAGAIN && $! != EINTR); last }
-      $kept .= $part;
+      $end += $n;
+      $most -= $n;
       last if $n < 1024;
     }
-    my $more = length($kept) - $KEPT;
-    return if $more < $SLACK;
-    substr($kept, 0, $more, '');
-    $from += $more;
+    return if $end - $from - $PIECE < $KEPT;
+    shift @kept;
+    $from += $PIECE;
   };
 
   while (1) {
     my ($r, $w, $wait) = ('', '', 15);
     vec($r, fileno $listener, 1) = 1;
-    my $held_up = $is_held_up->();
+    my $held_up = $room->() <= 0;
     $wait = 1 if $held_up && !$viewer;
     $wait = 0.05 if defined $code && !defined $ended_at && !$held_up;
     $wait = 0.02 if $viewer && @untold && length $typed <= $TYPED;
@@ -304,7 +312,8 @@ sub hold {
         if ($n) { substr($typed, 0, $n, '') }
         elsif ($! != EAGAIN && $! != EINTR) { $typed = '' }
       }
-      $read->() if !$silent && !$is_held_up->() && vec($r, fileno $pty, 1);
+      my $most = $room->();
+      $read->($most) if !$silent && $most > 0 && vec($r, fileno $pty, 1);
     }
     if (!defined $code && waitpid($shell, POSIX::WNOHANG()) > 0) {
       $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
@@ -319,7 +328,7 @@ sub hold {
     }
     if (defined $kill_at && $now >= $kill_at) { signal_session($shell, 'KILL'); undef $kill_at }
     # Written together with the echo: of two small packets the second may wait for the first one's acknowledgement.
-    my $is_due = $ready == 0 || @untold > 16 || ($viewer && $from + length $kept > $viewer->{at});
+    my $is_due = $ready == 0 || @untold > 16 || ($viewer && $end > $viewer->{at});
     if ($is_due && $viewer && length $typed <= $TYPED) {
       my %seen;
       for (grep { !$seen{$_}++ } splice @untold) {

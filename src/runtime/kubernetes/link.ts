@@ -7,6 +7,8 @@ import { FrameReader, frameOf, numbersOf } from "./frames.ts";
 const HEAD_TIMEOUT_MS = 20_000;
 /** A command's exit codes from here on are those of signals. */
 const FIRST_SIGNAL_CODE = 129;
+/** What a holder can keep that does not say so: one that an earlier version has begun. */
+const EARLIER_WINDOW_BYTES = 512 * 1024;
 
 /** What the holder says first. */
 export interface HeldHead {
@@ -16,6 +18,8 @@ export interface HeldHead {
   end: number;
   size: TerminalSize;
   createdAtMs: number;
+  /** How much of its output may be on the way. */
+  windowBytes: number;
   input: InputPlace[];
 }
 
@@ -101,8 +105,10 @@ export async function dial(
 
 function parseHead(text: string): HeldHead {
   const [first = "", ...places] = text.trimEnd().split("\n");
-  const [start = 0, from = 0, end = 0, cols = 80, rows = 24, since = 0] = numbersOf(first);
-  return { start, from, end, size: { cols, rows }, createdAtMs: since * 1000, input: places.map(parsePlace) };
+  const [start = 0, from = 0, end = 0, cols = 80, rows = 24, since = 0, windowBytes = EARLIER_WINDOW_BYTES] =
+    numbersOf(first);
+  const input = places.map(parsePlace);
+  return { start, from, end, size: { cols, rows }, createdAtMs: since * 1000, windowBytes, input };
 }
 
 export function parsePlace(text: string): InputPlace {

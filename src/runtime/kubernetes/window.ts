@@ -1,28 +1,46 @@
 const KIB = 1024;
-/** At most a third of what holder.pl keeps, so that nothing on the way is ever gone from there. */
-const MOST_BYTES = 512 * KIB;
+/** Beyond this a quicker reader has nothing of it. */
+const MOST_BYTES = 1536 * KIB;
 const FIRST_BYTES = 128 * KIB;
 const LEAST_BYTES = 32 * KIB;
-const LEAST_AHEAD_BYTES = 64 * KIB;
+const LEAST_AHEAD_BYTES = 16 * KIB;
 /** So many windows without a pause, and it is made larger. */
 const GROW_AFTER = 8;
-/** The far side is told of each such part of a window: told of larger ones only, it stands still in between. */
-const GRANTED_PARTS = 8;
+/** The far side is told of each such part of a window: every word to it wakes all that lies on the way. */
+const GRANTED_PARTS = 4;
+/** How long readers should take for what is on the way. */
+const QUEUE_TARGET_MS = 25;
+/** Over less than this a reader that has only stumbled seems slow. */
+const MEASURED_MS = 50;
 
 /**
- * How much output may be on its way to us. What is on the way is seen before the effect of a Ctrl-C: when
- * readers are slow, which shows in pauses, the window is made smaller.
+ * How much output may be on its way to us. What is on the way is seen before the effect of a Ctrl-C: from pause to
+ * pause it is measured how fast readers are, and the window follows.
  */
 export class Window {
+  readonly #now: () => number;
   #received = 0;
+  #passedOn = 0;
   #limit = 0;
+  #most = MOST_BYTES;
   #bytes = FIRST_BYTES;
   #sinceChange = 0;
   #isPaused = false;
+  /** The pause up to which it is known how fast readers are. */
+  #measured = { atMs: 0, passedOn: 0 };
   /** Nothing from here on before `resume`. */
   #ceiling = Number.POSITIVE_INFINITY;
 
-  /** Offset of the next byte. */
+  constructor(now: () => number = performance.now.bind(performance)) {
+    this.#now = now;
+    this.#measured.atMs = now();
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  /** Offset of the next byte that comes. */
   get received(): number {
     return this.#received;
   }
@@ -37,24 +55,35 @@ export class Window {
     return Math.max(LEAST_AHEAD_BYTES, this.#bytes / 2);
   }
 
+  /** The far side keeps no more than `bytes` for a connection that is lost. */
+  capAt(bytes: number): void {
+    this.#most = Math.min(MOST_BYTES, bytes);
+    this.#bytes = Math.min(this.#bytes, this.#most);
+  }
+
   /** @param ceiling offset that is not passed before `resume` */
   begin(offset: number, ceiling = Number.POSITIVE_INFINITY): void {
     this.#received = offset;
+    this.#passedOn = offset;
+    this.#measured = { atMs: this.#now(), passedOn: offset };
     this.#limit = offset;
     this.#ceiling = ceiling;
   }
 
   receive(length: number): void {
     this.#received += length;
+  }
+
+  /** Readers have been given `length` more bytes of what was received. */
+  passOn(length: number): void {
+    this.#passedOn += length;
     this.#sinceChange += length;
-    if (this.#sinceChange < GROW_AFTER * this.#bytes) return;
-    this.#sinceChange = 0;
-    this.#bytes = Math.min(MOST_BYTES, this.#bytes * 2);
+    if (this.#sinceChange >= GROW_AFTER * this.#bytes) this.#resize(this.#bytes * 2);
   }
 
   /** Whether the far side is to be told of a new limit. */
   grant(): boolean {
-    const limit = Math.min(this.#received + this.#bytes, this.#ceiling);
+    const limit = Math.min(this.#passedOn + this.#bytes, this.#ceiling);
     const isWorthTelling = limit - this.#limit >= this.#bytes / GRANTED_PARTS || limit === this.#ceiling;
     if (this.#isPaused || limit <= this.#limit || !isWorthTelling) return false;
     this.#limit = limit;
@@ -62,13 +91,24 @@ export class Window {
   }
 
   pause(): void {
+    if (this.#isPaused) return;
     this.#isPaused = true;
-    this.#sinceChange = 0;
-    this.#bytes = Math.max(LEAST_BYTES, this.#bytes / 2);
+    const now = this.#now();
+    const { atMs, passedOn } = this.#measured;
+    if (now - atMs < MEASURED_MS) return;
+    this.#measured = { atMs: now, passedOn: this.#passedOn };
+    const enough = ((this.#passedOn - passedOn) * QUEUE_TARGET_MS) / (now - atMs);
+    if (enough < this.#bytes) this.#resize(this.#bytes / 2);
+    else if (enough >= this.#bytes * 2) this.#resize(this.#bytes * 2);
   }
 
   resume(): void {
     this.#isPaused = false;
     this.#ceiling = Number.POSITIVE_INFINITY;
+  }
+
+  #resize(bytes: number): void {
+    this.#bytes = Math.min(this.#most, Math.max(LEAST_BYTES, bytes));
+    this.#sinceChange = 0;
   }
 }

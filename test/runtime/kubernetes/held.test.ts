@@ -99,6 +99,29 @@ test.each([false, true])(
   },
 );
 
+test("nothing is passed on while readers are paused, nor the exit code before the output", async () => {
+  const stream = new CountedStream();
+  const { pty, exit } = await open("stty -onlcr; seq 0 9999; exit 7", (bytes) => {
+    stream.push(bytes);
+    // The first of it only, whatever comes at once.
+    pty.pause();
+  });
+  let code: number | null | undefined;
+  void exit.then((its) => (code = its));
+  await until(() => stream.next > 0);
+  const passedOn = stream.next;
+  await until(async () => (await pty.jobs?.())?.count === 0);
+  expect([stream.next, code]).toEqual([passedOn, undefined]);
+  await until(
+    () => {
+      pty.resume();
+      return code === 7;
+    },
+    { message: () => `${stream.next} ${code}` },
+  );
+  expect(stream.next).toBe(10_000);
+});
+
 test("is held where the owner's PATH leads nowhere", async () => {
   Object.assign(server, { path: "$PATH:/workspace/bin" });
   let text = "";
