@@ -1,5 +1,4 @@
 import { backoffMs } from "../../lib/backoff.ts";
-import { ByteQueue } from "../../lib/byte-queue.ts";
 import { newId } from "../../lib/ids.ts";
 import {
   type HeldTerminal,
@@ -15,6 +14,7 @@ import type { Connection } from "./connection.ts";
 import { KubeStatusError } from "./errors.ts";
 import { type ExecTarget, runCommand } from "./exec.ts";
 import { frameOf } from "./frames.ts";
+import { Inflow } from "./inflow.ts";
 import { type Dialled, dial, formatPlace, type HeldHead, type Link, parsePlace } from "./link.ts";
 import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "./manifests.ts";
 import { UnconfirmedInput } from "./unconfirmed.ts";
@@ -34,8 +34,6 @@ const JOBS_TIMEOUT_MS = 5_000;
  * to find a way back, or to start the server again.
  */
 const PATIENCE_SECONDS = 90;
-/** Of what readers could not take when it came they get so much at a time: they may have enough of it soon. */
-const PART_BYTES = 64 * 1024;
 
 /** The name of a socket. */
 const SESSION_ID = /^[0-9a-z]{1,40}$/i;
@@ -150,15 +148,13 @@ class Held implements Pty, HeldTerminal {
   readonly confirmsInput = true;
   readonly #place: HeldPlace;
   readonly #window = new Window();
+  readonly #inflow = new Inflow(this.#window, (bytes) => this.#callbacks?.onData(bytes));
   #head: HeldHead | null = null;
   #link: Link | null = null;
   /** Counts connections: what comes of an earlier one is not heard. */
   #attempt = 0;
   #callbacks: Callbacks | null = null;
-  /** What has come and may not be passed on yet; at most a window of it. */
-  readonly #waiting = new ByteQueue();
-  #isPassingOn = false;
-  /** Told, but output before it still waits. */
+  /** Told by the holder; readers hear of it after the last of the output. */
   #exitCode: number | null = null;
   #size: TerminalSize | null = null;
   readonly #unconfirmed = new UnconfirmedInput();
@@ -234,7 +230,8 @@ class Held implements Pty, HeldTerminal {
 
   resume(): void {
     this.#window.resume();
-    this.#passOnWaiting();
+    this.#inflow.resume();
+    this.#checkExit();
     this.#grant();
   }
 
@@ -318,7 +315,7 @@ class Held implements Pty, HeldTerminal {
     const lostBytes = this.#head.from - this.#window.received;
     if (lostBytes > 0) {
       // We were away for longer than a flood is held up for us.
-      this.#passOnWaiting("all");
+      this.#inflow.passAllOn();
       this.#window.begin(this.#head.from);
       this.#callbacks?.onGap?.(lostBytes);
     }
@@ -343,27 +340,8 @@ class Held implements Pty, HeldTerminal {
 
   #output(bytes: Uint8Array): void {
     this.#heardAt = performance.now();
-    this.#window.receive(bytes.length);
-    if (this.#window.isPaused || this.#waiting.length > 0) this.#waiting.push(bytes);
-    else this.#passOn(bytes);
+    this.#inflow.receive(bytes);
     this.#grant();
-  }
-
-  #passOn(bytes: Uint8Array): void {
-    this.#window.passOn(bytes.length);
-    this.#callbacks?.onData(bytes);
-  }
-
-  /** @param which what may be passed on now, or all of it: nothing follows */
-  #passOnWaiting(which: "allowed" | "all" = "allowed"): void {
-    // Readers may ask for more while they are given some.
-    if (this.#isPassingOn) return;
-    this.#isPassingOn = true;
-    while (this.#waiting.length > 0 && (which === "all" || !this.#window.isPaused)) {
-      this.#passOn(this.#waiting.take(PART_BYTES));
-    }
-    this.#isPassingOn = false;
-    if (this.#exitCode !== null && this.#waiting.length === 0) this.#exited(this.#exitCode);
   }
 
   #grant(): void {
@@ -380,14 +358,15 @@ class Held implements Pty, HeldTerminal {
     else if (type === "j") this.#jobsAsked.shift()?.(parseJobs(text));
     else if (type === "x") {
       this.#exitCode = Number(text);
-      this.#passOnWaiting();
+      this.#checkExit();
     }
   }
 
-  #exited(code: number): void {
+  #checkExit(): void {
+    if (this.#exitCode === null || !this.#inflow.isEmpty) return;
     // The holder need not keep it any longer.
     this.#link?.send("k");
-    this.#finish(code);
+    this.#finish(this.#exitCode);
   }
 
   #taken(place: InputPlace): void {
@@ -399,7 +378,7 @@ class Held implements Pty, HeldTerminal {
   #finish(code: number | null): void {
     if (this.#ended) return;
     this.#end();
-    this.#passOnWaiting("all");
+    this.#inflow.passAllOn();
     this.#callbacks?.onExit(this.#exitCode ?? code);
   }
 

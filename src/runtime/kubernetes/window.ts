@@ -4,7 +4,7 @@ const MOST_BYTES = 1536 * KIB;
 const FIRST_BYTES = 128 * KIB;
 const LEAST_BYTES = 32 * KIB;
 const LEAST_AHEAD_BYTES = 16 * KIB;
-/** So many windows without a pause, and it is made larger. */
+/** So many windows without a pause that says otherwise, and it is made larger. */
 const GROW_AFTER = 8;
 /** The far side is told of each such part of a window: every word to it wakes all that lies on the way. */
 const GRANTED_PARTS = 4;
@@ -98,8 +98,8 @@ export class Window {
     if (now - atMs < MEASURED_MS) return;
     this.#measured = { atMs: now, passedOn: this.#passedOn };
     const enough = ((this.#passedOn - passedOn) * QUEUE_TARGET_MS) / (now - atMs);
-    if (enough < this.#bytes) this.#resize(this.#bytes / 2);
-    else if (enough >= this.#bytes * 2) this.#resize(this.#bytes * 2);
+    const step = enough < this.#bytes ? 1 / 2 : enough >= this.#bytes * 2 ? 2 : 1;
+    this.#resize(this.#bytes * step);
   }
 
   resume(): void {
