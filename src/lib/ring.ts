@@ -8,21 +8,25 @@ const GROWTH = 16;
  * Memory grows with what is kept, in powers of 16.
  */
 export class ByteRing {
-  readonly capacity: number;
+  #capacity: number;
   #bytes: Uint8Array;
   #first: number;
   #end: number;
 
   constructor(capacity: number, first = 0) {
-    this.capacity = capacity;
+    this.#capacity = capacity;
     this.#first = first;
     this.#end = first;
     this.#bytes = new Uint8Array(Math.min(capacity, INITIAL_BYTES));
   }
 
+  get capacity(): number {
+    return this.#capacity;
+  }
+
   /** Offset of the oldest byte that is kept. */
   get start(): number {
-    return Math.max(this.#first, this.#end - this.capacity);
+    return Math.max(this.#first, this.#end - this.#capacity);
   }
 
   /** Offset that the next byte will have. */
@@ -33,6 +37,13 @@ export class ByteRing {
   /** How much memory it takes now. */
   get allocatedBytes(): number {
     return this.#bytes.length;
+  }
+
+  /** Keeps more from now on. @throws RangeError once it has been full */
+  widen(capacity: number): void {
+    if (this.#end - this.#first > this.#capacity)
+      throw new RangeError("a ring that has been full can't be widened");
+    this.#capacity = Math.max(this.#capacity, capacity);
   }
 
   push(bytes: Uint8Array): void {
@@ -77,8 +88,8 @@ export class ByteRing {
   /** Before its full size nothing has wrapped: every byte lies at its offset, and stays there. */
   #grow(needed: number): void {
     let size = this.#bytes.length;
-    if (needed <= size || size >= this.capacity) return;
-    while (size < needed && size < this.capacity) size = Math.min(this.capacity, size * GROWTH);
+    if (needed <= size || size >= this.#capacity) return;
+    while (size < needed && size < this.#capacity) size = Math.min(this.#capacity, size * GROWTH);
     const larger = new Uint8Array(size);
     larger.set(this.#bytes);
     this.#bytes = larger;

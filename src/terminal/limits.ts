@@ -18,6 +18,11 @@ export const TERMINAL_LIMITS = {
   replayStallMs: 10 * SECOND,
 
   scrollbackBytes: MIB,
+  /**
+   * Of a terminal that outlives the server: the next server has to have all that a client has not seen of what was
+   * on its way through this one, a window of holder.pl's and what is ready behind it.
+   */
+  heldScrollbackBytes: 3 * MIB,
   /** How much may be printed at once and then each minute while nobody is attached. */
   unseenBurstBytes: 16 * MIB,
   unseenBytesPerMinute: 60 * 4 * MIB,

@@ -31,7 +31,8 @@ export interface SessionOptions {
 const KILLED_EXIT_CODE = 128 + 9;
 
 /**
- * One terminal in an environment: a PTY, the last 1 MiB of what it printed, and whoever looks at it.
+ * One terminal in an environment: a PTY, the last 1 MiB of what it printed (3 MiB where it can outlive the server),
+ * and whoever looks at it.
  *
  * The size is that of the attachment that last typed or changed its own (tmux calls it `latest`): a phone
  * left lying with the same terminal open does not narrow it for the keyboard that is used. Viewers that
@@ -146,6 +147,7 @@ export class Session implements Source {
 
   #begin(pty: Pty): void {
     this.#pty = pty;
+    if (pty.release) this.ring.widen(TERMINAL_LIMITS.heldScrollbackBytes);
     this.#input.confirms = pty.confirmsInput ?? false;
     // What was said to it before it was there.
     if (this.#isPaused) pty.pause();

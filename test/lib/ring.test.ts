@@ -55,3 +55,14 @@ test("takes no more memory than it needs, and never more than its capacity", () 
   for (let n = 0; n < 100; n++) ring.push(new Uint8Array(100_000));
   expect(ring.allocatedBytes).toBe(1024 * 1024);
 });
+
+test("a ring that is widened before it was full keeps more, and all it had", () => {
+  const ring = new ByteRing(10_000, 7);
+  const bytes = Uint8Array.from({ length: 25_000 }, (_, at) => at % 251);
+  ring.push(bytes.subarray(0, 9_000));
+  ring.widen(20_000);
+  ring.push(bytes.subarray(9_000));
+  expect([ring.start, ring.end]).toEqual([5_007, 25_007]);
+  expect(ring.view(5_007, 25_007)).toEqual(bytes.subarray(5_000));
+  expect(() => ring.widen(30_000)).toThrow(RangeError);
+});

@@ -101,7 +101,7 @@ test.each([false, true])(
 
 test("nothing is passed on while readers are paused, nor the exit code before the output", async () => {
   const stream = new CountedStream();
-  const { pty, exit } = await open("stty -onlcr; seq 0 9999; exit 7", (bytes) => {
+  const { pty, exit } = await open("stty -onlcr; seq 0 19999; exit 7", (bytes) => {
     stream.push(bytes);
     // The first of it only, whatever comes at once.
     pty.pause();
@@ -119,7 +119,7 @@ test("nothing is passed on while readers are paused, nor the exit code before th
     },
     { message: () => `${stream.next} ${code}` },
   );
-  expect(stream.next).toBe(10_000);
+  expect(stream.next).toBe(20_000);
 });
 
 test("is held where the owner's PATH leads nowhere", async () => {
