@@ -111,7 +111,8 @@ async function logIsExact(client: TestClient, id: string, name: string): Promise
   const wrong = numbers.findIndex((number, index) => number !== first + index);
   if (wrong >= 0) {
     const around = numbers.slice(Math.max(0, wrong - 2), wrong + 3).join(", ");
-    throw new Error(`${name}: its log has ${around}`);
+    const begins = messages.slice(Math.max(0, from - 2), from + 6).join(" | ");
+    throw new Error(`${name}: its log has ${around}; it begins with ${begins}`);
   }
   if (numbers.length === 0)
     throw new Error(`${name}: its log has no lines: ${messages.slice(-5).join(" | ")}`);
