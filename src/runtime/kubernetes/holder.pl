@@ -9,11 +9,11 @@
 #
 # What goes through them, and through the socket FOLDER/ID, are frames: a letter, the length of what follows (32
 # bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE WINDOW", the last of which is
-# how much may be on the way, and a line "CLIENT BYTES SEQ PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
-# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE RELAY"; c(redit) "OFFSET AHEAD": it may send output
-# before this one, and have so many bytes more ready; w(rite): a place, a newline, and input with which the client has
-# typed BYTES in all, and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and
-# after the end: it has been heard of.
+# how much may be on the way, and a line "CLIENT BYTES SEQ PART" for each place in the input; o(utput); i(nput taken)
+# with such a place; j(obs) "COUNT FOREGROUND"; p(ong); (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET
+# PATIENCE RELAY"; c(redit) "OFFSET AHEAD": it may send output before this one, and have so many bytes more ready;
+# w(rite): a place, a newline, and input with which the client has typed BYTES in all, and SEQ messages and PART bytes
+# of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and after the end: it has been heard of.
 #
 # Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
 use strict;
