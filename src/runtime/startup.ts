@@ -107,10 +107,14 @@ export function startupScript(options: StartupOptions): string {
  * runs: `$!` is the one to end, unless it is over. `kill -1` is only ever done by process 1 or 2, the first of a
  * pid namespace of its own (on a host these are init and the kernel). Interactive shells ignore TERM, and one
  * that is just starting may miss a HUP, hence HUP again and again; CONT for what is stopped.
+ *
+ * Files are written by a process of their own (`put`): the script's standard output is where programs write that
+ * log to /proc/1/fd/1, and must not be another file even for a moment.
  */
 const FUNCTIONS = String.raw`__dp_path=$PATH
 ${EXTEND_PATH}
 __dp_over=
+put() { (printf '%s' "$2" >"$1"); }
 mark() { printf '\036devpocket %s %s\n' "$__dp_nonce" "$*"; }
 finish() {
   trap '' TERM INT HUP
@@ -152,14 +156,13 @@ step() {
     await
   done
   mark failed "$1" "$__dp_steps" "$__dp_code" "$2"
-  if [ -n "$__dp_failure" ]; then
-    { printf 'Startup command %s of %s failed with exit code %s: %s' "$1" "$__dp_steps" "$__dp_code" "$2" >"$__dp_failure"; } 2>/dev/null
-  fi
+  [ -z "$__dp_failure" ] ||
+    (put "$__dp_failure" "Startup command $1 of $__dp_steps failed with exit code $__dp_code: $2") 2>/dev/null
   exit ${STARTUP_FAILED_EXIT_CODE}
 }
 [ -z "$__dp_ready" ] || rm -f "$__dp_ready"`;
 
-const FINALE = `[ -z "$__dp_ready" ] || : >"$__dp_ready"
+const FINALE = `[ -z "$__dp_ready" ] || put "$__dp_ready" '' || exit
 mark done "$__dp_steps"
 while :; do
   sleep 86400 &

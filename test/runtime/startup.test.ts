@@ -1,5 +1,17 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createLineReader } from "../../src/runtime/lines.ts";
@@ -123,6 +135,22 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
     expect(existsSync(ready())).toBe(false);
   });
 
+  test("its standard output is the log at any time, for what writes to that of process 1", async () => {
+    expect(Bun.spawnSync(["mkfifo", failure()]).exitCode).toBe(0);
+    const full = openSync(failure(), constants.O_RDWR | constants.O_NONBLOCK);
+    try {
+      fill(full);
+      const run = start(shell, ["exit 7"]);
+      const output = outputOf(run.child.pid);
+      await until(() => someoneWritesTo(failure()));
+      expect(outputOf(run.child.pid)).toBe(output);
+      run.child.kill("SIGKILL");
+      await run.child.exited;
+    } finally {
+      closeSync(full);
+    }
+  });
+
   test("goes on with a command that works the second time", async () => {
     const run = start(shell, ["test -e flag || { touch flag; false; }"]);
     await until(run.done);
@@ -203,6 +231,29 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
     expect(existsSync(`/proc/${init}`)).toBe(false);
   });
 });
+
+/** Writes to a FIFO until no more fits into it. */
+function fill(fifo: number): void {
+  for (const length of [4096, 1]) {
+    try {
+      while (writeSync(fifo, Buffer.alloc(length)) > 0);
+    } catch {
+      // EAGAIN
+    }
+  }
+}
+
+function outputOf(pid: number | string): string | null {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/1`);
+  } catch {
+    return null;
+  }
+}
+
+function someoneWritesTo(file: string): boolean {
+  return readdirSync("/proc").some((pid) => /^\d+$/.test(pid) && outputOf(pid) === file);
+}
 
 /** What the direct children of `pid` are called, and their states (R, S, Z …). */
 function childrenOf(pid: number): { name: string; state: string }[] {
