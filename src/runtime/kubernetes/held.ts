@@ -14,7 +14,6 @@ import type { Connection } from "./connection.ts";
 import { KubeStatusError } from "./errors.ts";
 import { type ExecTarget, runCommand } from "./exec.ts";
 import { frameOf } from "./frames.ts";
-import { Inflow } from "./inflow.ts";
 import { type Dialled, dial, formatPlace, type HeldHead, type Link, parsePlace } from "./link.ts";
 import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "./manifests.ts";
 import { UnconfirmedInput } from "./unconfirmed.ts";
@@ -148,14 +147,11 @@ class Held implements Pty, HeldTerminal {
   readonly confirmsInput = true;
   readonly #place: HeldPlace;
   readonly #window = new Window();
-  readonly #inflow = new Inflow(this.#window, (bytes) => this.#callbacks?.onData(bytes));
   #head: HeldHead | null = null;
   #link: Link | null = null;
   /** Counts connections: what comes of an earlier one is not heard. */
   #attempt = 0;
   #callbacks: Callbacks | null = null;
-  /** Told by the holder; readers hear of it after the last of the output. */
-  #exitCode: number | null = null;
   #size: TerminalSize | null = null;
   readonly #unconfirmed = new UnconfirmedInput();
   readonly #ownInput: InputPlace = { client: newId(), bytes: 0, seq: 0, part: 0 };
@@ -230,8 +226,6 @@ class Held implements Pty, HeldTerminal {
 
   resume(): void {
     this.#window.resume();
-    this.#inflow.resume();
-    this.#checkExit();
     this.#grant();
   }
 
@@ -315,7 +309,6 @@ class Held implements Pty, HeldTerminal {
     const lostBytes = this.#head.from - this.#window.received;
     if (lostBytes > 0) {
       // We were away for longer than a flood is held up for us.
-      this.#inflow.passAllOn();
       this.#window.begin(this.#head.from);
       this.#callbacks?.onGap?.(lostBytes);
     }
@@ -340,7 +333,8 @@ class Held implements Pty, HeldTerminal {
 
   #output(bytes: Uint8Array): void {
     this.#heardAt = performance.now();
-    this.#inflow.receive(bytes);
+    this.#window.receive(bytes.length);
+    this.#callbacks?.onData(bytes);
     this.#grant();
   }
 
@@ -357,16 +351,10 @@ class Held implements Pty, HeldTerminal {
     if (type === "i") this.#taken(parsePlace(text));
     else if (type === "j") this.#jobsAsked.shift()?.(parseJobs(text));
     else if (type === "x") {
-      this.#exitCode = Number(text);
-      this.#checkExit();
+      // The last of its output has come: it need not keep it any longer.
+      this.#link?.send("k");
+      this.#finish(Number(text));
     }
-  }
-
-  #checkExit(): void {
-    if (this.#exitCode === null || !this.#inflow.isEmpty) return;
-    // The holder need not keep it any longer.
-    this.#link?.send("k");
-    this.#finish(this.#exitCode);
   }
 
   #taken(place: InputPlace): void {
@@ -378,8 +366,7 @@ class Held implements Pty, HeldTerminal {
   #finish(code: number | null): void {
     if (this.#ended) return;
     this.#end();
-    this.#inflow.passAllOn();
-    this.#callbacks?.onExit(this.#exitCode ?? code);
+    this.#callbacks?.onExit(code);
   }
 
   #end(): void {

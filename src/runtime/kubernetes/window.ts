@@ -20,14 +20,13 @@ const MEASURED_MS = 50;
 export class Window {
   readonly #now: () => number;
   #received = 0;
-  #passedOn = 0;
   #limit = 0;
   #most = MOST_BYTES;
   #bytes = FIRST_BYTES;
   #sinceChange = 0;
   #isPaused = false;
   /** The pause up to which it is known how fast readers are. */
-  #measured = { atMs: 0, passedOn: 0 };
+  #measured = { atMs: 0, received: 0 };
   /** Nothing from here on before `resume`. */
   #ceiling = Number.POSITIVE_INFINITY;
 
@@ -64,26 +63,20 @@ export class Window {
   /** @param ceiling offset that is not passed before `resume` */
   begin(offset: number, ceiling = Number.POSITIVE_INFINITY): void {
     this.#received = offset;
-    this.#passedOn = offset;
-    this.#measured = { atMs: this.#now(), passedOn: offset };
+    this.#measured = { atMs: this.#now(), received: offset };
     this.#limit = offset;
     this.#ceiling = ceiling;
   }
 
   receive(length: number): void {
     this.#received += length;
-  }
-
-  /** Readers have been given `length` more bytes of what was received. */
-  passOn(length: number): void {
-    this.#passedOn += length;
     this.#sinceChange += length;
     if (this.#sinceChange >= GROW_AFTER * this.#bytes) this.#resize(this.#bytes * 2);
   }
 
   /** Whether the far side is to be told of a new limit. */
   grant(): boolean {
-    const limit = Math.min(this.#passedOn + this.#bytes, this.#ceiling);
+    const limit = Math.min(this.#received + this.#bytes, this.#ceiling);
     const isWorthTelling = limit - this.#limit >= this.#bytes / GRANTED_PARTS || limit === this.#ceiling;
     if (this.#isPaused || limit <= this.#limit || !isWorthTelling) return false;
     this.#limit = limit;
@@ -94,10 +87,10 @@ export class Window {
     if (this.#isPaused) return;
     this.#isPaused = true;
     const now = this.#now();
-    const { atMs, passedOn } = this.#measured;
+    const { atMs, received } = this.#measured;
     if (now - atMs < MEASURED_MS) return;
-    this.#measured = { atMs: now, passedOn: this.#passedOn };
-    const enough = ((this.#passedOn - passedOn) * QUEUE_TARGET_MS) / (now - atMs);
+    this.#measured = { atMs: now, received: this.#received };
+    const enough = ((this.#received - received) * QUEUE_TARGET_MS) / (now - atMs);
     const step = enough < this.#bytes ? 1 / 2 : enough >= this.#bytes * 2 ? 2 : 1;
     this.#resize(this.#bytes * step);
   }

@@ -3,17 +3,11 @@ import { Window } from "../../../src/runtime/kubernetes/window.ts";
 
 const KIB = 1024;
 
-/** `length` bytes have come, and readers were given them. */
-function pass(window: Window, length: number): void {
-  window.receive(length);
-  window.passOn(length);
-}
-
 test("a window passes its ceiling only after it was resumed", () => {
   const window = new Window();
   window.begin(100, 150);
   expect([window.grant(), window.limit]).toEqual([true, 150]);
-  pass(window, 50);
+  window.receive(50);
   expect(window.grant()).toBeFalse();
   window.resume();
   expect(window.grant()).toBeTrue();
@@ -25,23 +19,22 @@ test("a window is granted in parts, and what may be ready beyond it follows its 
   window.begin(0);
   window.grant();
   const first = window.limit;
-  pass(window, first / 4 - 1);
-  window.receive(1);
+  window.receive(first / 4 - 1);
   expect(window.grant()).toBeFalse();
-  window.passOn(1);
+  window.receive(1);
   expect([window.grant(), window.limit]).toEqual([true, first + first / 4]);
-  for (let n = 0; n < 4000; n++) pass(window, first / 4);
+  for (let n = 0; n < 4000; n++) window.receive(first / 4);
   expect(window.aheadBytes).toBe(768 * KIB);
   window.capAt(512 * KIB);
   expect(window.aheadBytes).toBe(256 * KIB);
-  for (let n = 0; n < 4000; n++) pass(window, first / 4);
+  for (let n = 0; n < 4000; n++) window.receive(first / 4);
   expect(window.aheadBytes).toBe(256 * KIB);
 });
 
 /** The size of the window after readers have taken so many bytes each millisecond, a pause after every 10 ms. */
 function afterPauses(window: Window, clock: { ms: number }, bytesPerMs: number): number {
   for (let n = 0; n < 60; n++) {
-    pass(window, 10 * bytesPerMs);
+    window.receive(10 * bytesPerMs);
     window.pause();
     clock.ms += 10;
     window.resume();
