@@ -13,7 +13,15 @@ import {
   type Termination,
   timeMs,
 } from "./objects.ts";
-import { imagePullWords, missingWords, shorten, startErrorWords, unschedulableWords } from "./words.ts";
+import {
+  imagePullWords,
+  missingWords,
+  neverStartsWords,
+  shorten,
+  startCause,
+  startErrorWords,
+  unschedulableWords,
+} from "./words.ts";
 
 /* From an environment's objects to what it is. Nothing here asks the cluster or a clock. */
 
@@ -59,7 +67,8 @@ const PULL_FAILED = new Set([
 ]);
 /** What kubelet does once all volumes are mounted. */
 const MOUNTED = new Set(["Pulling", "Pulled", "Created", "Started"]);
-const NEVER_STARTS = new Set(["RunContainerError", "StartError", "ContainerCannotRun"]);
+/** Kubelet tries again: some of it, such as its own end in the middle, passes. */
+const START_FAILED = new Set(["RunContainerError", "StartError", "ContainerCannotRun"]);
 
 export function observe(sight: Sight, context: ObserveContext): Observed {
   const { deployment, claim } = sight;
@@ -213,17 +222,22 @@ function finalProblem(status: ContainerStatus, pod: Pod, image: string, now: num
   const waiting = status.state?.waiting;
   const ended = status.state?.terminated ?? status.lastState?.terminated;
   const sinceMs = timeMs(ended?.finishedAt) ?? scheduledMs(pod) ?? now;
-  if (waiting?.reason && NEVER_STARTS.has(waiting.reason)) {
-    return { kind: "crashed", message: startErrorWords(image, waiting.message ?? ""), sinceMs };
-  }
+  const never = hasNotStarted(waiting) && neverStartsWords(image, waiting?.message ?? "");
+  if (never) return { kind: "crashed", message: never, sinceMs };
   if (!ended) return undefined;
   const problem = endProblem(ended, pod, image);
   if (problem) return { ...problem, sinceMs };
   const restarting = status.state?.running !== undefined;
   if (status.restartCount < CRASHES || (restarting && status.started)) return undefined;
   if (!inSuccession(status, ended, pod)) return undefined;
-  const message = `The container has ended ${status.restartCount} times, last with exit code ${ended.exitCode}`;
+  const message = hasNotStarted(ended)
+    ? startErrorWords(image, ended.message ?? "")
+    : `The container has ended ${status.restartCount} times, last with exit code ${ended.exitCode}`;
   return { kind: "crashed", message, sinceMs };
+}
+
+function hasNotStarted(state: { reason?: string } | undefined): boolean {
+  return START_FAILED.has(state?.reason ?? "");
 }
 
 /**
@@ -245,9 +259,8 @@ function endProblem(ended: Termination, pod: Pod, image: string): Omit<Problem, 
     const during = said === "" ? "" : `. ${said}`;
     return { kind: "out_of_memory", message: `ran out of memory (limit ${limit})${during}` };
   }
-  if (ended.reason && NEVER_STARTS.has(ended.reason)) {
-    return { kind: "crashed", message: startErrorWords(image, ended.message ?? "") };
-  }
+  const never = hasNotStarted(ended) && neverStartsWords(image, ended.message ?? "");
+  if (never) return { kind: "crashed", message: never };
   if (ended.exitCode === STARTUP_FAILED_EXIT_CODE) {
     return { kind: "command_failed", message: said || "A startup command failed" };
   }
@@ -282,6 +295,9 @@ function beforeStart(
   if (missing) return { message: missing.message, problem: missing };
   if (waiting?.reason === "CreateContainerConfigError" || waiting?.reason === "CreateContainerError") {
     return { message: `The container can't be made yet: ${shorten(waiting.message ?? waiting.reason)}` };
+  }
+  if (hasNotStarted(waiting)) {
+    return { message: `The container can't be started yet: ${startCause(waiting?.message ?? "")}` };
   }
   if (status && status.restartCount > 0) return { message: "Starting the container again" };
   const reasons = new Map(own.map((event) => [event.reason, event]));

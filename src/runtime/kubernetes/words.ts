@@ -36,11 +36,21 @@ export function unschedulableWords(said: string): string {
   return `No node has room: ${shorten(said.replace(/\s*preemption:.*$/s, ""))}`;
 }
 
-/** Why a container was never started, from kubelet's and the container runtime's words. */
+/** Why a container was not started, from kubelet's and the container runtime's words. */
 export function startErrorWords(image: string, said: string): string {
+  return neverStartsWords(image, said) ?? `the container can't be started: ${startCause(said)}`;
+}
+
+/** The same where it will not start at another attempt either. */
+export function neverStartsWords(image: string, said: string): string | undefined {
   if (/\/bin\/sh.*(?:no such file|not found)/s.test(said)) return `image ${image} has no /bin/sh`;
   if (/exec format error/.test(said)) return `image ${image} is not made for this cluster's processors`;
-  return `the container can't be started: ${lastCause(said) || "the cluster does not say why"}`;
+  return undefined;
+}
+
+/** The cause alone. containerd ends what runc has said with the name of a code that says nothing. */
+export function startCause(said: string): string {
+  return lastCause(said.replace(/: unknown$/, "")) || "the cluster does not say why";
 }
 
 /** Where what the cluster says is that one of an environment's own objects is not there: which one. */

@@ -98,6 +98,8 @@ const refused = (message: string) => ({
 
 const RUNNING = { state: { running: { startedAt: AT } } };
 const terminated = (exitCode: number, more: object = {}) => ({ exitCode, finishedAt: LATER, ...more });
+const waiting = (reason: string, message: string) =>
+  pod({ container: { state: { waiting: { reason, message } } } });
 const provisioning = (message: string) => ({ phase: "provisioning" as const, generation: 2, message });
 
 describe("an environment is", () => {
@@ -166,6 +168,11 @@ describe("an environment is", () => {
       "provisioning while its volume can't be mounted",
       { pods: [pod()], events: [event("FailedMount", "timeout expired waiting for volumes")] },
       provisioning("Waiting for the volume: timeout expired waiting for volumes"),
+    ],
+    [
+      "provisioning while its container can't be started for a reason that may pass",
+      { pods: [waiting("RunContainerError", "runc create failed: context canceled: unknown")] },
+      provisioning("The container can't be started yet: context canceled"),
     ],
     [
       "provisioning again after its container ended once",
@@ -412,8 +419,6 @@ describe("what somebody has deleted is missing", () => {
   const NO_SCRIPT = 'MountVolume.SetUp failed for volume "startup" : configmap "env-1" not found';
   const unmounted = event("FailedMount", NO_SCRIPT);
   const before = ["Scheduled", "Pulling", "Pulled", "Created", "Started"].map((reason) => event(reason, "…"));
-  const waiting = (reason: string, message: string) =>
-    pod({ container: { state: { waiting: { reason, message } } } });
   const account = 'pods "env-1" is forbidden: error looking up service account: serviceaccount "x" not found';
   test.each<[string, string, Partial<Sight>]>([
     ["when its volume is mounted", 'configmap "env-1"', { pods: [pod()], events: [unmounted] }],
@@ -508,6 +513,18 @@ describe("an environment has failed for good:", () => {
       "image python:3.11-slim has no /bin/sh",
     ],
     [
+      "no shell, and it is tried again",
+      ended({ exitCode: 128, reason: "StartError", message: "exec: /bin/sh: no such file or directory" }),
+      "crashed",
+      "image python:3.11-slim has no /bin/sh",
+    ],
+    [
+      "not started again and again",
+      ended({ exitCode: 128, reason: "StartError", message: "runc: mount refused" }, { restartCount: 3 }),
+      "crashed",
+      "the container can't be started: mount refused",
+    ],
+    [
       "again and again",
       ended({ exitCode: 2 }, { restartCount: 3 }),
       "crashed",
@@ -534,6 +551,18 @@ describe("an environment has failed for good:", () => {
     [
       "that it has outlived",
       { container: { ...RUNNING, started: true, lastState: { terminated: run } } },
+      "running",
+    ],
+    [
+      "before it was started at last",
+      {
+        container: {
+          ...RUNNING,
+          started: true,
+          restartCount: 1,
+          lastState: { terminated: terminated(128, { reason: "StartError", message: "context canceled" }) },
+        },
+      },
       "running",
     ],
     [

@@ -48,6 +48,8 @@ test.each([
   ],
   ["standard_init_linux.go: exec format error", "image a:1 is not made for this cluster's processors"],
   ["failed to create shim: mount refused", "the container can't be started: mount refused"],
+  ["runc create failed: context canceled: unknown", "the container can't be started: context canceled"],
+  ["", "the container can't be started: the cluster does not say why"],
 ])("a container can't be started: %s", (said, words) => {
   expect(startErrorWords("a:1", said)).toBe(words);
 });
