@@ -178,9 +178,8 @@ export class Attachment {
 
   /** A slow client's backlog is as old as its window is: both are kept short. */
   get #backlogBytes(): number {
-    const { backlogBytes, minBacklogBytes, windowBytes } = TERMINAL_LIMITS;
-    const window = this.#credit?.windowBytes ?? windowBytes;
-    return window >= windowBytes ? backlogBytes : Math.max(minBacklogBytes, window >> 1);
+    const { backlogBytes, windowBytes } = TERMINAL_LIMITS;
+    return Math.min(backlogBytes, (this.#credit?.windowBytes ?? windowBytes) / 2);
   }
 
   /** One frame; false when there is none to give now. */

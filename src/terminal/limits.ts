@@ -20,7 +20,8 @@ export const TERMINAL_LIMITS = {
   scrollbackBytes: MIB,
   /**
    * Of a terminal that outlives the server: the next server has to have all that a client has not seen of what was
-   * on its way through this one, a window of holder.pl's and what is ready behind it.
+   * on its way through this one, a window of holder.pl's and what is ready behind it. A window of it may come while
+   * readers are paused.
    */
   heldScrollbackBytes: 3 * MIB,
   /** How much may be printed at once and then each minute while nobody is attached. */
@@ -43,9 +44,8 @@ export const TERMINAL_LIMITS = {
   minFrameBytes: 8 * KIB,
   /** A socket that holds back more than this is sent nothing until it has drained. */
   unsentBytes: 256 * KIB,
-  /** How far a reader may be behind before it counts as held up; less for a slow one, see credit.ts. */
+  /** How far a reader may be behind before it counts as held up: half its window for a slow one, see credit.ts. */
   backlogBytes: 256 * KIB,
-  minBacklogBytes: 32 * KIB,
 
   /** What may be on the way to an acknowledging client … */
   windowBytes: 512 * KIB,
