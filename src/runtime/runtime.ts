@@ -126,8 +126,11 @@ export interface TerminalOptions {
    * Called with what the terminal prints, in order. The bytes are valid during the call only.
    */
   onData(bytes: Uint8Array): void;
-  /** Called where `bytes` of output are missing between what `onData` was given and what it is given next. */
-  onGap?(bytes: number): void;
+  /**
+   * Called where `bytes` of output are missing between what `onData` was given and what it is given next; `modes`
+   * are sequences that set a terminal's modes and title as what is missing has.
+   */
+  onGap?(bytes: number, modes: string): void;
   /** Called once, after the last `onData`: the shell's exit code, 128+n for signal n; null: lost on the way. */
   onExit(code: number | null): void;
   /** Called when input that `write` refused may go on. */
@@ -172,6 +175,8 @@ export interface HeldTerminal {
   /** Offset of the first byte that was not printed yet. */
   readonly endOffset: number;
   readonly size: TerminalSize;
+  /** Sequences that set a terminal's modes and title as the output before `offset` has. */
+  readonly modes: string;
   readonly createdAtMs: number;
   /** Of clients that have typed, the last one last. */
   readonly input: InputPlace[];

@@ -63,9 +63,10 @@ export class Screen {
     this.#unfinished = rest.length < MAX_UNFINISHED ? rest : "";
   }
 
-  /** What comes next does not follow on what came last. */
-  skip(): void {
+  /** What comes next has `offset` and does not follow on what came last; `modes` set what is missing has set. */
+  skip(modes: string, offset: number): void {
     this.#unfinished = "";
+    for (const match of modes.matchAll(SEQUENCE)) this.#see(match, offset - 1);
   }
 
   /**

@@ -107,6 +107,7 @@ export class Session implements Source {
    */
   async resume(held: HeldTerminal): Promise<void> {
     this.#input.restore(held.input);
+    this.screen.skip(held.modes, held.offset);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const stallTimer = setTimeout(() => {
       this.#replaying = null;
@@ -138,7 +139,7 @@ export class Session implements Source {
   #callbacks(): Omit<TerminalOptions, "size" | "sessionId"> {
     return {
       onData: (bytes) => this.#print(bytes),
-      onGap: (bytes) => this.#miss(bytes),
+      onGap: (bytes, modes) => this.#miss(bytes, modes),
       onExit: (code) => this.#finish(code),
       onDrain: () => this.#drain(),
       onTaken: (place) => this.#input.confirm(place),
@@ -288,10 +289,10 @@ export class Session implements Source {
   }
 
   /** Output was lost on the way here: who has not seen all that came before it is told of one gap. */
-  #miss(bytes: number): void {
+  #miss(bytes: number, modes: string): void {
     if (this.exit !== null) return;
-    this.screen.skip();
     this.ring.skip(bytes);
+    this.screen.skip(modes, this.ring.end);
     for (const attachment of this.#attachments) attachment.pump();
     this.#checkReplay();
   }

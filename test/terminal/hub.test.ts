@@ -125,11 +125,11 @@ describe("a session", () => {
     const { attach, pty } = setUp();
     const { viewer, attachment } = await attach({ text: true });
     pty().print("a");
-    pty().options.onGap?.(100);
+    pty().options.onGap?.(100, "");
     for (const byte of Buffer.from("€b").subarray(1)) pty().print(new Uint8Array([byte]));
     expect(viewer.text).toBe("ab");
     expect(viewer.gaps.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(102);
-    pty().options.onGap?.(100);
+    pty().options.onGap?.(100, "");
     pty().print(new Uint8Array(10).fill(0x80));
     expect(viewer.text).toBe(`ab${"\ufffd".repeat(7)}`);
     expect(attachment.offset).toBe(1 + 100 + 3 + 100 + 10);
@@ -139,7 +139,7 @@ describe("a session", () => {
     const { attach, pty } = setUp();
     const { session, attachment } = await attach();
     attachment.detach();
-    pty().options.onGap?.(10);
+    pty().options.onGap?.(10, "");
     pty().print(new Uint8Array([0x82, 0xac]));
     pty().options.onExit(0);
     const { viewer } = await attach({ sessionId: session.id, offset: 3, text: true });
@@ -154,9 +154,9 @@ describe("a session", () => {
     slow.viewer.isStuck = true;
     pty().print("\x1b[?2004h");
     pty().print(new Uint8Array(600_000).fill(65));
-    pty().options.onGap?.(5_000_000);
+    pty().options.onGap?.(5_000_000, "");
     pty().print("\x1b[?25");
-    pty().options.onGap?.(10);
+    pty().options.onGap?.(10, "");
     pty().print("after");
     slow.viewer.drain();
     const late = await attach({ sessionId: id, offset: 4 });

@@ -70,11 +70,16 @@ export class LeftShell implements HeldTerminal {
   readonly size = LEFT_SIZE;
   readonly createdAtMs = 1;
   readonly input: InputPlace[];
+  readonly modes: string;
   isReleased = false;
   timesTakenUp = 0;
   pty: ScriptedPty | undefined;
 
-  constructor(bytes = 0, { offset = 0, input = [] }: { offset?: number; input?: InputPlace[] } = {}) {
+  constructor(
+    bytes = 0,
+    { offset = 0, input = [], modes = "" }: { offset?: number; input?: InputPlace[]; modes?: string } = {},
+  ) {
+    this.modes = modes;
     this.offset = offset;
     this.endOffset = offset + bytes;
     this.input = input;

@@ -89,3 +89,12 @@ describe("modes", () => {
     },
   );
 });
+
+test("what is missing has set modes and the title", () => {
+  const screen = screenOf("\x1b[?1h\x1b[?25");
+  screen.skip("\x1b[?1l\x1b[?1049h\x1b]2;editor\x07", 1000);
+  screen.push(Buffer.from("l\x1b[?2004h"), 1000);
+  expect(screen.title).toBe("editor");
+  expect(modes(screen.restoreAt(1000))).toEqual({ on: [1049], off: [1] });
+  expect(modes(screen.restoreAt(1010))).toEqual({ on: [1049, 2004], off: [1] });
+});

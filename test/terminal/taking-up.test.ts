@@ -66,6 +66,15 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
+test("what was set before all that a shell still has is right for who joins it, and in the list", async () => {
+  const modes = "\x1b[?1049h\x1b[?25l\x1b]2;top\x07";
+  const shell = new LeftShell(5, { offset: 4000, modes });
+  const { hub, attach, replay } = setUp({ left: shell });
+  const [attached] = await Promise.all([attach("left"), replay(shell, "shown")]);
+  expect(attached).toMatchObject({ resumed: true, restore: "\x18\x1b[!p\x1b[?1049h\x1b[?25l" });
+  expect(await hub.list("env")).toMatchObject([{ id: "left", title: "top" }]);
+});
+
 describe("a shell that an earlier server has left", () => {
   test("goes on for its client with the next byte of output, and of input", async () => {
     const input = [{ client: "phone/1", bytes: 7, seq: 3, part: 2 }];

@@ -183,6 +183,10 @@ class Held implements Pty, HeldTerminal {
     return this.#head?.size ?? { cols: 80, rows: 24 };
   }
 
+  get modes(): string {
+    return this.#head?.modes ?? "";
+  }
+
   get createdAtMs(): number {
     return this.#head?.createdAtMs ?? 0;
   }
@@ -310,7 +314,7 @@ class Held implements Pty, HeldTerminal {
     if (lostBytes > 0) {
       // We were away for longer than a flood is held up for us.
       this.#window.begin(this.#head.from);
-      this.#callbacks?.onGap?.(lostBytes);
+      this.#callbacks?.onGap?.(lostBytes, this.#head.modes);
     }
     if (this.#size) link.send("r", `${this.#size.cols} ${this.#size.rows}`);
     for (const frame of this.#unconfirmed.frames()) link.sendFrame(frame);

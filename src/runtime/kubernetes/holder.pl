@@ -8,12 +8,13 @@
 # seconds, so that the next one can go on without a gap.
 #
 # What goes through them, and through the socket FOLDER/ID, are frames: a letter, the length of what follows (32
-# bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE WINDOW", the last of which is
-# how much may be on the way, and a line "CLIENT BYTES SEQ PART" for each place in the input; o(utput); i(nput taken)
-# with such a place; j(obs) "COUNT FOREGROUND"; p(ong); (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET
-# PATIENCE RELAY"; c(redit) "OFFSET AHEAD": it may send output before this one, and have so many bytes more ready;
-# w(rite): a place, a newline, and input with which the client has typed BYTES in all, and SEQ messages and PART bytes
-# of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and after the end: it has been heard of.
+# bits, big-endian), and that. From the holder: h(ead) "START FROM END COLS ROWS SINCE WINDOW MODES" (how much may be
+# on the way; in hex, what sets a terminal's modes and title as the output before START has), and a line "CLIENT BYTES
+# SEQ PART" for each place in the input; o(utput); i(nput taken) with such a place; j(obs) "COUNT FOREGROUND"; p(ong);
+# (e)x(it) "CODE"; g(one). To the holder: A(ttach) "OFFSET PATIENCE RELAY"; c(redit) "OFFSET AHEAD": it may send output
+# before this one, and have so many bytes more ready; w(rite): a place, a newline, and input with which the client has
+# typed BYTES in all, and SEQ messages and PART bytes of the next; r(esize) "COLS ROWS"; j(obs); p(ing); k(ill), and
+# after the end: it has been heard of.
 #
 # Only what Debian's perl-base has is used. It runs as the container's user, who may as well read and end it.
 use strict;
@@ -31,9 +32,10 @@ my $FRAME = 64 << 10;
 my $LARGEST = 2 << 20;       # of what is taken for a frame
 my $TYPED = 256 << 10;       # input that the terminal has not taken: with more, no more is said to be taken
 my $CLIENTS = 64;
+my $MODES = 64;              # that are remembered
+my $SEQUENCE = 1024;         # bytes of one that is looked for, over the border of two pieces
 my $SILENT = 90;             # seconds without a word after which a connection counts as lost
-my $DELIVERED = 60;          # how long an end is kept that someone was told of
-my $UNDELIVERED = 600;       # ... and one that nobody was
+my $UNHEARD = 600;           # how long an end is kept that nobody has heard of
 my $FORGOTTEN = 24 * 3600;   # a shell without jobs that nobody has asked for this long ends
 my $KILL_AFTER = 2;
 
@@ -149,11 +151,12 @@ sub hold {
   my ($listener, $pty, $tty, $id, $cols, $rows, @command) = @_;
   my @kept;                     # output, in pieces of PIECE bytes, the last one shorter
   my ($from, $end) = (0, 0);    # offsets of the first byte that is kept and of the next that is read
+  my %before = (rest => '', modes => {});    # what the output before that has set
   my $typed = '';
   my ($since, $asked) = (time) x 2;
   my (%conns, $viewer, %taken, @order, @untold);
   my $lost;    # how far the last viewer had come, and until when it is waited for
-  my ($code, $exited_at, $silent, $told, $is_heard, $kill_at, $ended_at);    # $silent: there is nothing more to be read
+  my ($code, $exited_at, $silent, $is_heard, $kill_at, $ended_at);    # $silent: there is nothing more to be read
   resize($pty, $cols, $rows);
   my $shell = shell($tty, @command);
   my $umask = umask 0077;
@@ -198,7 +201,6 @@ sub hold {
     return if !$viewer || !defined $ended_at || !defined $viewer->{credit} || $viewer->{at} < $end;
     return if $viewer->{told}++;
     $viewer->{out} .= frame('x', $code);
-    $told = time;
   };
   my %on = (
     A => sub {
@@ -210,7 +212,8 @@ sub hold {
       $conn->{at} = $from if $conn->{at} < $from;
       $conn->{at} = $end if $conn->{at} > $end;
       my $places = join '', map { "$_ @{$taken{$_}}\n" } @order;
-      $conn->{out} .= frame('h', "$from $conn->{at} $end $cols $rows $since $ON_THE_WAY\n$places");
+      my $modes = unpack 'H*', modes(\%before);
+      $conn->{out} .= frame('h', "$from $conn->{at} $end $cols $rows $since $ON_THE_WAY $modes\n$places");
     },
     c => sub {
       my ($conn, $text) = @_;
@@ -235,7 +238,7 @@ sub hold {
     j => sub { $_[0]{out} .= frame('j', jobs($shell)) },
     p => sub { $_[0]{out} .= frame('p', '') },
     k => sub {
-      return $is_heard = 1 if defined $told;
+      return $is_heard = 1 if $_[0]{told};
       signal_session($shell, 'HUP', 'CONT', 'TERM');
       $kill_at //= time + $KILL_AFTER;
     },
@@ -275,7 +278,7 @@ sub hold {
       last if $n < 1024;
     }
     return if $end - $from - $PIECE < $KEPT;
-    shift @kept;
+    see(\%before, shift @kept);
     $from += $PIECE;
   };
 
@@ -339,8 +342,7 @@ sub hold {
     $pump->();
     $drop->($_) for grep { $now - $_->{heard} > $SILENT } @conns;
     last if $is_heard;
-    last if defined $told && !$viewer && $now - $told > $DELIVERED;
-    last if defined $ended_at && !$viewer && $now - $ended_at > $UNDELIVERED;
+    last if defined $ended_at && !$viewer && $now - $ended_at > $UNHEARD;
     if (!defined $ended_at && !$viewer && $now - $asked > $FORGOTTEN) {
       $asked = $now;
       $kill_at //= $now if jobs($shell) =~ /^0 /;
@@ -357,6 +359,39 @@ sub take_over {
   my $is_direct = sysopen(my $from, "$pipes/0", O_RDONLY | O_NONBLOCK) && sysopen(my $to, "$pipes/1", O_WRONLY | O_NONBLOCK);
   @$conn{qw(from to)} = ($from, $to) if $is_direct;
   syswrite $conn->{fh}, $is_direct ? 'd' : 'r';
+}
+
+# Looks through output that is about to be forgotten for what outlasts it: private modes (DECSET), the keypad's, the
+# title.
+sub see {
+  my ($before, $piece) = @_;
+  return if $before->{rest} eq '' && index($piece, "\e") < 0;
+  my $text = $before->{rest} . $piece;
+  while ($text =~ /\e(?:\[\?([\d;]+)([hl])|\][02];([^\a\e]{0,$SEQUENCE})(?:\a|\e\\)|([c=>]))/g) {
+    my ($modes, $letter, $title, $single) = ($1, $2, $3, $4);
+    if (defined $title) { $before->{title} = $title }
+    elsif (defined $modes) {
+      for (grep { /^\d{1,5}$/ } split /;/, $modes) {
+        $before->{modes}{$_} = $letter if $before->{modes}{$_} || keys %{ $before->{modes} } < $MODES;
+      }
+    }
+    elsif ($single eq 'c') {
+      # Wrapping and the cursor are on in a fresh terminal.
+      $before->{modes}{$_} = /^(?:7|25)$/ ? 'h' : 'l' for keys %{ $before->{modes} };
+      $before->{keypad} = '>' if $before->{keypad};
+    }
+    else { $before->{keypad} = $single }
+  }
+  my $last = length $text > $SEQUENCE ? substr($text, -$SEQUENCE) : $text;
+  $before->{rest} = $last =~ /(\e(?:\[(?:\?[\d;]*)?|\](?:[02](?:;[^\a\e]*\e?)?)?)?)\z/ ? $1 : '';
+}
+
+sub modes {
+  my ($before) = @_;
+  my $modes = join '', map { "\e[?$_$before->{modes}{$_}" } sort keys %{ $before->{modes} };
+  $modes .= "\e$before->{keypad}" if $before->{keypad};
+  $modes .= "\e]2;$before->{title}\a" if defined $before->{title};
+  return $modes;
 }
 
 # Process, session and foreground process group of every process.

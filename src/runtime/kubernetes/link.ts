@@ -20,6 +20,8 @@ export interface HeldHead {
   createdAtMs: number;
   /** How much of its output may be on the way. */
   windowBytes: number;
+  /** What sets a terminal's modes and title as the output before `start` has. */
+  modes: string;
   input: InputPlace[];
 }
 
@@ -107,8 +109,9 @@ function parseHead(text: string): HeldHead {
   const [first = "", ...places] = text.trimEnd().split("\n");
   const [start = 0, from = 0, end = 0, cols = 80, rows = 24, since = 0, windowBytes = EARLIER_WINDOW_BYTES] =
     numbersOf(first);
+  const modes = Buffer.from(first.split(" ")[7] ?? "", "hex").toString("latin1");
   const input = places.map(parsePlace);
-  return { start, from, end, size: { cols, rows }, createdAtMs: since * 1000, windowBytes, input };
+  return { start, from, end, size: { cols, rows }, createdAtMs: since * 1000, windowBytes, modes, input };
 }
 
 export function parsePlace(text: string): InputPlace {

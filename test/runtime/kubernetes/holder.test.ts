@@ -117,6 +117,38 @@ test("drops what does not fit while nobody is attached, and counts it", async ()
   await session2.cut();
 });
 
+describe("says what output has set that it no longer has:", () => {
+  const PIECE = 16 * 4095;
+  /** An ESC for printf(1). */
+  const printf = (text: string) => `printf '${text.replaceAll("\x1b", "\\033").replaceAll("\x07", "\\007")}'`;
+  async function modesAfter(commands: string[]): Promise<string> {
+    const { id, session } = open(
+      `stty -onlcr; ${commands.join("; ")}; head -c 5000000 /dev/zero; exec sleep 1000`,
+    );
+    await session.head();
+    await session.cut();
+    await until(async () => (await endOf(id)) >= 5_000_000, { timeoutMs: 20_000, intervalMs: 100 });
+    const [first = ""] = (await HeldSession.attach(folder, id, 0).frame("h")).split("\n");
+    return Buffer.from(first.split(" ")[7] ?? "", "hex").toString();
+  }
+
+  test("modes, the keypad's and the title, over the border of pieces too", async () => {
+    const first = "\x1b[?1049h\x1b[?1;2004h\x1b]2;a title\x07\x1b=";
+    const fill = `head -c ${PIECE - first.length - "\x1b[?2".length} /dev/zero`;
+    const modes = await modesAfter([printf(first), fill, printf("\x1b[?25l\x1b[?2004l")]);
+    expect(modes).toBe("\x1b[?1h\x1b[?1049h\x1b[?2004l\x1b[?25l\x1b=\x1b]2;a title\x07");
+  });
+
+  test("a reset", async () => {
+    const modes = await modesAfter([printf("\x1b[?1h\x1b[?7l\x1b="), printf("\x1bc")]);
+    expect(modes).toBe("\x1b[?1l\x1b[?7h\x1b>");
+  });
+
+  test("nothing", async () => {
+    expect(await modesAfter(["echo plain"])).toBe("");
+  });
+});
+
 test("gives whoever attaches to a flood that runs on the bytes that its head has promised", async () => {
   // Of a length that no read's is a multiple of.
   const line = "0123456789ab\n";
