@@ -59,7 +59,7 @@ export function createPlacement({ capacity, localEnabled, requestsOf }: Placemen
     if (seen.capacity.readyNodes === 0) return "no_node";
     const since = bookedSince(tx, cluster.id, seen.atMs, seen.counted, requestsOf);
     const taken = addUp(seen.capacity, since);
-    const left = shareLeft(seen.capacity, taken, asked);
+    const left = fitsANode(seen.capacity, asked) ? shareLeft(seen.capacity, taken, asked) : -1;
     return left < 0 ? "full" : { cluster, left, reason: describe(seen.capacity, taken) };
   }
 
@@ -158,6 +158,14 @@ function addUp(seen: Capacity, since: Requests) {
 }
 
 type Taken = ReturnType<typeof addUp>;
+
+/** Room that lies in pieces on many nodes takes no pod. */
+function fitsANode({ nodeRooms }: Capacity, asked: Requests): boolean {
+  return (
+    nodeRooms?.some((room) => room.cpuMillis >= asked.cpuMillis && room.memoryBytes >= asked.memoryBytes) ??
+    true
+  );
+}
 
 /**
  * The smaller of the shares of CPU and memory that would be left; negative: it does not fit. What is not

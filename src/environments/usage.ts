@@ -63,7 +63,13 @@ export function createUsageMeter({
       return measured;
     } catch (error) {
       if (!(error instanceof RuntimeUnreachable)) throw error;
-      return { ...inPercent(row, null, now()), cpu: null, memory: null };
+      const at = now();
+      return {
+        ...inPercent(row, null, at),
+        cpu: null,
+        memory: null,
+        uptimeSeconds: uptime(row.startedAt, at),
+      };
     }
   }
 
@@ -118,14 +124,17 @@ function inPercent(row: Environment, usage: Usage | null, at: number): Measureme
   const limits = parseLimits(row.appliedResources ?? row.resources);
   const percent = (used: number | null, limit: number) =>
     used === null ? null : Math.round((used / limit) * 1000) / 10;
-  const startedAt = usage?.startedAtMs ?? null;
   return {
     cpu: usage ? percent(usage.cpuMillis, limits.cpuMillis) : 0,
     memory: usage ? percent(usage.memoryBytes, limits.memoryBytes) : 0,
     storage: percent(usage?.storageBytes ?? null, limits.storageBytes) ?? row.storageUsage,
     networkRxBytes: usage?.networkRxBytes ?? null,
     networkTxBytes: usage?.networkTxBytes ?? null,
-    uptimeSeconds: startedAt === null ? 0 : Math.max(0, Math.floor((at - startedAt) / 1000)),
+    uptimeSeconds: uptime(usage?.startedAtMs ?? null, at),
     atMs: at,
   };
+}
+
+function uptime(startedAt: number | null, at: number): number {
+  return startedAt === null ? 0 : Math.max(0, Math.floor((at - startedAt) / 1000));
 }

@@ -219,6 +219,11 @@ export interface ComponentHealth {
 }
 
 /** Null: not known. `used*` are sums of requests, not of measured use. */
+export interface NodeRoom {
+  cpuMillis: number;
+  memoryBytes: number;
+}
+
 export interface Capacity {
   nodes: number;
   readyNodes: number;
@@ -226,6 +231,8 @@ export interface Capacity {
   usedCpuMillis: number | null;
   totalMemoryBytes: number | null;
   usedMemoryBytes: number | null;
+  /** What nothing has requested on each of the nodes that take containers. Absent: not known, or of no account. */
+  nodeRooms?: NodeRoom[];
   totalStorageBytes: number | null;
   usedStorageBytes: number | null;
   components: ComponentHealth[];

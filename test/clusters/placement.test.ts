@@ -198,6 +198,15 @@ describe("without a name", () => {
     );
   });
 
+  test("room that lies in pieces on many nodes is none", () => {
+    const node = (cores: number, gib: number) => ({ cpuMillis: cores * 1000, memoryBytes: gib * GIB });
+    see(addCluster("a-pieces"), 0, 80, [], { nodeRooms: [node(0.5, 8), node(8, 0.5)] });
+    expect(refusal().message).toStartWith("No cluster has room");
+    const whole = addCluster("whole");
+    see(whole, 6, 8, [], { nodeRooms: [node(0, 0), node(1, 1)] });
+    expect(place()).toMatchObject({ clusterId: whole });
+  });
+
   test("the last place is given, the one after it is not", () => {
     see(addCluster("prod"), 7, 8);
     expect(place().clusterId).toBeString();

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { type Environment, environmentRows } from "../../src/environments/rows.ts";
 import { createUsageMeter, type UsageMeter } from "../../src/environments/usage.ts";
 import { createLogger } from "../../src/lib/logger.ts";
+import { RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { temporaryDatabase } from "../database.ts";
 import { until } from "../until.ts";
 import { environment, owner } from "./setup.ts";
@@ -64,6 +65,13 @@ test("whoever asks is answered while those that are measured for the lists hang,
   answer.resolve(null);
   await until(() => asked.length === 7);
   expect(asked.toSorted()).toEqual([...rows, asker].map(({ id }) => id).toSorted());
+});
+
+test("what is out of reach runs on", async () => {
+  const { world, environment } = metered();
+  const row = environment({ startedAt: 1000 });
+  world.usage = () => Promise.reject(new RuntimeUnreachable("no answer"));
+  expect(await meter.measure(row)).toMatchObject({ cpu: null, memory: null, uptimeSeconds: 4 });
 });
 
 test("what is out of reach is not measured for the lists", async () => {

@@ -1,5 +1,5 @@
 import { parseBytes, parseCpuMillis } from "../../lib/quantity.ts";
-import type { Capacity, ComponentHealth } from "../runtime.ts";
+import type { Capacity, ComponentHealth, NodeRoom } from "../runtime.ts";
 import type { KubeClient } from "./client.ts";
 import type { Claim, KubeObject, Node, Pod } from "./objects.ts";
 import { allOf } from "./paths.ts";
@@ -19,11 +19,12 @@ export async function readCapacity(client: KubeClient): Promise<Capacity> {
 
 export function capacityOf(nodes: Node[], pods: Pod[], claims: Claim[], classes: KubeObject[]): Capacity {
   const ready = nodes.filter(isReady);
-  const usable = ready.filter((node) => !node.spec?.unschedulable);
+  const open = ready.filter((node) => !node.spec?.unschedulable);
+  const usable = open.filter((node) => !isTainted(node));
   const usableNames = new Set(usable.map((node) => node.metadata.name));
   // Those on nodes that can't be used take nothing from those that can; those on none will.
   const counted = pods.filter(({ spec }) => spec.nodeName === undefined || usableNames.has(spec.nodeName));
-  const requests = counted.flatMap((pod) => pod.spec.containers.map((one) => one.resources?.requests ?? {}));
+  const requests = counted.flatMap(requestsOf);
   return {
     nodes: nodes.length,
     readyNodes: ready.length,
@@ -31,12 +32,13 @@ export function capacityOf(nodes: Node[], pods: Pod[], claims: Claim[], classes:
     usedCpuMillis: sum(requests, ({ cpu }) => parseCpuMillis(cpu ?? "0")),
     totalMemoryBytes: sum(usable, (node) => parseBytes(node.status?.allocatable?.memory ?? "")),
     usedMemoryBytes: sum(requests, ({ memory }) => parseBytes(memory ?? "0")),
+    nodeRooms: roomsOf(usable, counted),
     // Storage is made as it is asked for; how much more there is only the provisioner knows.
     totalStorageBytes: null,
     usedStorageBytes: sum(claims, (claim) => parseBytes(claim.spec.resources?.requests?.storage ?? "0")),
     components: [
       { name: "api-server", status: "healthy", message: "answers" },
-      nodesHealth(nodes.length, usable.length),
+      nodesHealth(nodes.length, open.length, usable.length),
       storageHealth(classes),
     ],
   };
@@ -46,13 +48,38 @@ function isReady(node: Node): boolean {
   return node.status?.conditions?.find(({ type }) => type === "Ready")?.status === "True";
 }
 
+/** As control planes are. Pods of environments tolerate nothing. */
+function isTainted({ spec }: Node): boolean {
+  return spec?.taints?.some(({ effect }) => effect === "NoSchedule" || effect === "NoExecute") ?? false;
+}
+
+function requestsOf(pod: Pod): Record<string, string>[] {
+  return pod.spec.containers.map((one) => one.resources?.requests ?? {});
+}
+
+/** Of the nodes that take one more pod. */
+function roomsOf(nodes: Node[], pods: Pod[]): NodeRoom[] {
+  const byNode = Map.groupBy(pods, ({ spec }) => spec.nodeName);
+  return nodes.flatMap(({ metadata, status: { allocatable = {} } = {} }) => {
+    const own = byNode.get(metadata.name) ?? [];
+    if (own.length >= Number(allocatable.pods ?? Number.POSITIVE_INFINITY)) return [];
+    const requests = own.flatMap(requestsOf);
+    const cpuMillis =
+      (parseCpuMillis(allocatable.cpu ?? "") ?? 0) - sum(requests, ({ cpu }) => parseCpuMillis(cpu ?? "0"));
+    const memoryBytes =
+      (parseBytes(allocatable.memory ?? "") ?? 0) - sum(requests, ({ memory }) => parseBytes(memory ?? "0"));
+    return [{ cpuMillis, memoryBytes }];
+  });
+}
+
 function sum<T>(items: T[], value: (item: T) => number | undefined): number {
   return items.reduce((total, item) => total + (value(item) ?? 0), 0);
 }
 
-function nodesHealth(all: number, usable: number): ComponentHealth {
+/** Tainted on purpose is not degraded; there has to be one that is not. */
+function nodesHealth(all: number, open: number, usable: number): ComponentHealth {
   const message = `${usable} of ${all} ready and open to new pods`;
-  const status = usable === 0 ? "unhealthy" : usable < all ? "degraded" : "healthy";
+  const status = usable === 0 ? "unhealthy" : open < all ? "degraded" : "healthy";
   return { name: "nodes", status, message };
 }
 

@@ -10,6 +10,8 @@ const NAME = "devpocket";
 const PORT = 8000;
 /** Any user but root; the image's files need no owner. */
 const USER_ID = 10001;
+/** Room for 500 terminals with 3 MiB of scrollback each. */
+const MOST_MEMORY = "2Gi";
 
 export interface DeploymentOptions {
   image: string;
@@ -108,7 +110,7 @@ function podSpec(image: string) {
         startupProbe: { ...probe("/health/ready"), periodSeconds: 2, failureThreshold: 60 },
         readinessProbe: { ...probe("/health/ready"), periodSeconds: 10 },
         livenessProbe: { ...probe("/health/live"), periodSeconds: 20, failureThreshold: 3 },
-        resources: { requests: { cpu: "100m", memory: "256Mi" }, limits: { memory: "1Gi" } },
+        resources: { requests: { cpu: "100m", memory: "256Mi" }, limits: { memory: MOST_MEMORY } },
         securityContext: {
           allowPrivilegeEscalation: false,
           readOnlyRootFilesystem: true,

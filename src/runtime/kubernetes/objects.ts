@@ -120,7 +120,7 @@ export interface StorageClass extends KubeObject {
 }
 
 export interface Node extends KubeObject {
-  spec?: { unschedulable?: boolean };
+  spec?: { unschedulable?: boolean; taints?: { key: string; effect: string }[] };
   status?: { allocatable?: Record<string, string>; conditions?: Condition[] };
 }
 

@@ -28,7 +28,7 @@ export const PERMISSIONS: readonly Permission[] = [
   // An exec over WebSocket begins with a GET; API servers ask for one right, the other, or both.
   { group: "", resource: "pods", subresource: "exec", verbs: ["get", "create"] },
   { group: "", resource: "pods", subresource: "log", verbs: ["get"] },
-  { group: "", resource: "events", verbs: ["list", "watch", ...APPLY] },
+  { group: "", resource: "events", verbs: [...WATCH, "create"] },
   { group: "", resource: "persistentvolumeclaims", verbs: [...SEE, ...APPLY, "delete"] },
   { group: "", resource: "configmaps", verbs: [...APPLY, "delete"] },
   { group: "", resource: "secrets", verbs: [...APPLY, "delete"] },
