@@ -8,8 +8,8 @@ import type { Pod } from "./objects.ts";
 import { generationOfPod, type Progress } from "./observe.ts";
 import { openPodLog } from "./podlog.ts";
 
-/** Between two attempts at a log that can't be read yet. */
-const AGAIN_MS = 1_000;
+/** Between two attempts at a log that can't be read yet: kubelet may not have it as soon as a container runs. */
+const AGAIN_MS = 300;
 const REMEMBERED = 500;
 
 /**
@@ -62,11 +62,15 @@ export function createProgressTracker(
       const entry: { progress?: Progress } = {};
       known.set(key, entry);
       follow(pod, ref, entry)
-        // The next question begins anew; what makes the log unreadable shows in the pod's state.
-        .catch(() => Bun.sleep(AGAIN_MS))
-        .finally(() => {
-          if (!entry.progress?.done) known.delete(key);
-          else forgetOldest(known);
+        .then(
+          () => true,
+          () => Bun.sleep(AGAIN_MS).then(() => false),
+        )
+        .then((wasRead) => {
+          if (entry.progress?.done) forgetOldest(known);
+          else known.delete(key);
+          // Whoever still asks then begins anew: nothing else tells that it can be read.
+          if (!wasRead && !closed.signal.aborted) hints.tell(ref);
         });
       return undefined;
     },
