@@ -156,11 +156,15 @@ export async function reaches(
   id: string,
   status: string,
   timeoutMs = 60_000,
+  onChange: (now: Seen) => Promise<unknown> = async () => {},
 ): Promise<Seen[]> {
   const history: Seen[] = [];
   const reached = async () => {
     const now = await seen(client, id);
-    if (JSON.stringify(now) !== JSON.stringify(history.at(-1))) history.push(now);
+    if (JSON.stringify(now) !== JSON.stringify(history.at(-1))) {
+      history.push(now);
+      await onChange(now);
+    }
     return now.status === status;
   };
   await until(reached, {
@@ -169,6 +173,16 @@ export async function reaches(
     message: () => `${id} did not become ${status}: ${JSON.stringify(history.slice(-8))}`,
   });
   return history;
+}
+
+/** Makes an empty file in a container. */
+export async function touch(environmentId: string, file: string): Promise<void> {
+  const label = `devpocket.dev/environment-id=${environmentId}`;
+  const names = "jsonpath={.items[0].metadata.namespace} {.items[0].metadata.name}";
+  const [namespace = "", pod = ""] = (await kubectl(["get", "pods", "-A", "-l", label, "-o", names])).split(
+    " ",
+  );
+  await kubectl(["exec", "-n", namespace, pod, "--", "touch", file]);
 }
 
 /** Messages of an environment's log, by source. */

@@ -12,6 +12,7 @@ import {
   objectsOf,
   reaches,
   template,
+  touch,
 } from "./cluster.ts";
 
 onCluster("the main job on a real cluster", () => {
@@ -24,7 +25,9 @@ onCluster("the main job on a real cluster", () => {
   afterAll(() => server.close(), 150_000);
 
   test("create, watch it install, type, stop, start, find the file, delete, and nothing is left", async () => {
-    const commands = ["echo first; sleep 1", "echo second >installed; sleep 1", "echo third; sleep 1"];
+    // A cluster tells of a container's start up to a second late: the first command waits to be seen.
+    const first = "echo first; until [ -e seen ]; do sleep 0.1; done";
+    const commands = [first, "echo second >installed; sleep 1", "echo third; sleep 1"];
     await client.post("/api/v1/templates", template("steps", commands), 201);
     const created = await client.post(
       "/api/v1/environments",
@@ -35,7 +38,9 @@ onCluster("the main job on a real cluster", () => {
     expect(created).toMatchObject({ status: "creating", installation_completed: false, progress: 0 });
     const logs = await client.logs(id);
 
-    const history = await reaches(client, id, "running");
+    const history = await reaches(client, id, "running", 60_000, async ({ message }) => {
+      if (message?.startsWith("Step 1 of 3")) await touch(id, "/workspace/seen");
+    });
     expect([...new Set(history.map(({ status }) => status))]).toEqual(
       ["creating", "provisioning", "installing", "configuring", "running"].filter((status) =>
         // What passes in less than a look may not be seen.
