@@ -20,10 +20,6 @@ export class ByteRing {
     this.#bytes = new Uint8Array(Math.min(capacity, INITIAL_BYTES));
   }
 
-  get capacity(): number {
-    return this.#capacity;
-  }
-
   /** Offset of the oldest byte that is kept. */
   get start(): number {
     return Math.max(this.#first, this.#end - this.#capacity);

@@ -218,12 +218,12 @@ export interface ComponentHealth {
   message: string;
 }
 
-/** Null: not known. `used*` are sums of requests, not of measured use. */
 export interface NodeRoom {
   cpuMillis: number;
   memoryBytes: number;
 }
 
+/** Null: not known. `used*` are sums of requests, not of measured use. */
 export interface Capacity {
   nodes: number;
   readyNodes: number;

@@ -24,14 +24,14 @@ export function capacityOf(nodes: Node[], pods: Pod[], claims: Claim[], classes:
   const usableNames = new Set(usable.map((node) => node.metadata.name));
   // Those on nodes that can't be used take nothing from those that can; those on none will.
   const counted = pods.filter(({ spec }) => spec.nodeName === undefined || usableNames.has(spec.nodeName));
-  const requests = counted.flatMap(requestsOf);
+  const used = requestsOf(counted);
   return {
     nodes: nodes.length,
     readyNodes: ready.length,
     totalCpuMillis: sum(usable, (node) => parseCpuMillis(node.status?.allocatable?.cpu ?? "")),
-    usedCpuMillis: sum(requests, ({ cpu }) => parseCpuMillis(cpu ?? "0")),
+    usedCpuMillis: used.cpuMillis,
     totalMemoryBytes: sum(usable, (node) => parseBytes(node.status?.allocatable?.memory ?? "")),
-    usedMemoryBytes: sum(requests, ({ memory }) => parseBytes(memory ?? "0")),
+    usedMemoryBytes: used.memoryBytes,
     nodeRooms: roomsOf(usable, counted),
     // Storage is made as it is asked for; how much more there is only the provisioner knows.
     totalStorageBytes: null,
@@ -53,8 +53,12 @@ function isTainted({ spec }: Node): boolean {
   return spec?.taints?.some(({ effect }) => effect === "NoSchedule" || effect === "NoExecute") ?? false;
 }
 
-function requestsOf(pod: Pod): Record<string, string>[] {
-  return pod.spec.containers.map((one) => one.resources?.requests ?? {});
+function requestsOf(pods: Pod[]): NodeRoom {
+  const requests = pods.flatMap((pod) => pod.spec.containers.map((one) => one.resources?.requests ?? {}));
+  return {
+    cpuMillis: sum(requests, ({ cpu }) => parseCpuMillis(cpu ?? "0")),
+    memoryBytes: sum(requests, ({ memory }) => parseBytes(memory ?? "0")),
+  };
 }
 
 /** Of the nodes that take one more pod. */
@@ -63,12 +67,13 @@ function roomsOf(nodes: Node[], pods: Pod[]): NodeRoom[] {
   return nodes.flatMap(({ metadata, status: { allocatable = {} } = {} }) => {
     const own = byNode.get(metadata.name) ?? [];
     if (own.length >= Number(allocatable.pods ?? Number.POSITIVE_INFINITY)) return [];
-    const requests = own.flatMap(requestsOf);
-    const cpuMillis =
-      (parseCpuMillis(allocatable.cpu ?? "") ?? 0) - sum(requests, ({ cpu }) => parseCpuMillis(cpu ?? "0"));
-    const memoryBytes =
-      (parseBytes(allocatable.memory ?? "") ?? 0) - sum(requests, ({ memory }) => parseBytes(memory ?? "0"));
-    return [{ cpuMillis, memoryBytes }];
+    const used = requestsOf(own);
+    return [
+      {
+        cpuMillis: (parseCpuMillis(allocatable.cpu ?? "") ?? 0) - used.cpuMillis,
+        memoryBytes: (parseBytes(allocatable.memory ?? "") ?? 0) - used.memoryBytes,
+      },
+    ];
   });
 }
 

@@ -136,9 +136,9 @@ export async function listHeld(connection: Connection, target: ExecTarget): Prom
  * is a plain exec and ends with its connection.
  *
  * What it costs, measured on two cores that the cluster is on too: through the whole server nearly as many MB/s as
- * the raw exec socket gives (the ratio's medians in runs of nine and eleven rounds: 0.95, 1.0; with a window of 512 KiB
- * they were 0.80 to 0.90, for the way back to the holder leads through eight processes), the echo of a key in 0.66 ms instead of 0.55 ms (medians), about
- * 6 MB of the container's memory, and 3 MB for the relay that stands by.
+ * the raw exec socket gives (the ratio's medians in runs of 7 to 11 rounds: 0.95, 0.97, 1.0; with a window of 512 KiB
+ * they were 0.80 to 0.90, for the way back to the holder leads through eight processes), the echo of a key in 0.66 ms
+ * instead of 0.55 ms (medians), about 6 MB of the container's memory, and 3 MB for the relay that stands by.
  *
  * A holder ends with its shell, with its container, or when nobody has asked for it for a day and nothing
  * but its shell runs in it.

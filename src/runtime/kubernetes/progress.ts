@@ -53,6 +53,19 @@ export function createProgressTracker(
     }
   }
 
+  async function read(pod: Pod, ref: EnvironmentRef, entry: { progress?: Progress }, key: string) {
+    try {
+      await follow(pod, ref, entry);
+      if (entry.progress?.done) forgetOldest(known);
+      else known.delete(key);
+    } catch {
+      await Bun.sleep(AGAIN_MS);
+      known.delete(key);
+      // Whoever still asks then begins anew: nothing else tells that it can be read.
+      if (!closed.signal.aborted) hints.tell(ref);
+    }
+  }
+
   return {
     of(pod, restartCount) {
       const ref = refOfPod(pod);
@@ -61,17 +74,7 @@ export function createProgressTracker(
       if (found || !ref) return found?.progress;
       const entry: { progress?: Progress } = {};
       known.set(key, entry);
-      follow(pod, ref, entry)
-        .then(
-          () => true,
-          () => Bun.sleep(AGAIN_MS).then(() => false),
-        )
-        .then((wasRead) => {
-          if (entry.progress?.done) forgetOldest(known);
-          else known.delete(key);
-          // Whoever still asks then begins anew: nothing else tells that it can be read.
-          if (!wasRead && !closed.signal.aborted) hints.tell(ref);
-        });
+      void read(pod, ref, entry, key);
       return undefined;
     },
     close: () => closed.abort(),
