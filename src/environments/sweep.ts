@@ -1,7 +1,7 @@
 import { audit, SYSTEM_ACTOR } from "../audit/audit.ts";
 import type { Db } from "../db/open.ts";
 import type { Logger } from "../lib/logger.ts";
-import { type EnvironmentRef, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
+import { type Remains, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 import type { EnvironmentRows } from "./rows.ts";
 
 const SWEEP_MS = 5 * 60_000;
@@ -19,7 +19,7 @@ export interface SweepOptions {
 
 export interface Sweep {
   /** Looks once. Resolves with the strays that were being removed. */
-  run(): Promise<EnvironmentRef[]>;
+  run(): Promise<Remains[]>;
   /** Looks every five minutes, and soon again where something was suspected. */
   start(): void;
   stop(): void;
@@ -32,45 +32,42 @@ export interface Sweep {
 export function createSweep({ db, rows, runtimes, now, log }: SweepOptions): Sweep {
   /** By cluster, what the last look has found there. */
   const suspects = new Map<string, Set<string>>();
-  /** Being removed, which may take several looks. */
+  /** Objects being removed, which may take several looks. */
   const reported = new Set<string>();
   let timer: Timer | undefined;
   let stopped = false;
 
-  async function sweepCluster(clusterId: string, runtime: Runtime): Promise<EnvironmentRef[]> {
+  async function sweepCluster(clusterId: string, runtime: Runtime): Promise<Remains[]> {
     const before = suspects.get(clusterId) ?? new Set();
     const strays = (await runtime.list()).filter(isStray);
     suspects.set(clusterId, new Set(strays.map(keyOf)));
     const removed = strays.filter((ref) => before.has(keyOf(ref)));
-    for (const ref of removed) await runtime.remove(ref);
+    for (const stray of removed) await runtime.remove(stray, stray.objects);
     return removed;
   }
 
   /** Whatever cluster the environment is booked on: two registrations may well lead to the same one. */
-  function isStray({ environmentId }: EnvironmentRef): boolean {
+  function isStray({ environmentId }: Remains): boolean {
     const row = rows.byId(environmentId);
     return !row || row.tornDownAt !== null;
   }
 
-  function report(clusterId: string, ref: EnvironmentRef): void {
-    if (reported.has(keyOf(ref))) return;
-    reported.add(keyOf(ref));
-    const { environmentId, userId } = ref;
-    log.warn("removing what belongs to no environment", {
-      environment_id: environmentId,
-      cluster_id: clusterId,
-    });
-    const detail = { cluster_id: clusterId, owner: userId };
+  function report(clusterId: string, { environmentId, userId, objects }: Remains): void {
+    const fresh = objects.filter((object) => !reported.has(`${clusterId} ${object}`));
+    if (fresh.length === 0) return;
+    for (const object of fresh) reported.add(`${clusterId} ${object}`);
+    const detail = { cluster_id: clusterId, owner: userId, objects: fresh };
+    log.warn("removing what belongs to no environment", { environment_id: environmentId, ...detail });
     audit(db, SYSTEM_ACTOR, { action: "environment.sweep", targetId: environmentId, detail }, now());
   }
 
-  async function run(): Promise<EnvironmentRef[]> {
-    const found: EnvironmentRef[] = [];
+  async function run(): Promise<Remains[]> {
+    const found: Remains[] = [];
     for (const [clusterId, runtime] of runtimes()) {
       try {
-        for (const ref of await sweepCluster(clusterId, runtime)) {
-          report(clusterId, ref);
-          found.push(ref);
+        for (const stray of await sweepCluster(clusterId, runtime)) {
+          report(clusterId, stray);
+          found.push(stray);
         }
       } catch (error) {
         if (!(error instanceof RuntimeUnreachable))
@@ -98,6 +95,6 @@ export function createSweep({ db, rows, runtimes, now, log }: SweepOptions): Swe
   };
 }
 
-function keyOf({ environmentId, userId }: EnvironmentRef): string {
+function keyOf({ environmentId, userId }: Remains): string {
   return `${environmentId}/${userId}`;
 }

@@ -12,6 +12,12 @@ export interface EnvironmentRef {
   userId: string;
 }
 
+/** What a runtime has of an environment, whether or not DevPocket knows that environment. */
+export interface Remains extends EnvironmentRef {
+  /** In the runtime's own terms: folders, an API's paths. */
+  objects: readonly string[];
+}
+
 export interface ResourceLimits {
   cpuMillis: number;
   memoryBytes: number;
@@ -260,8 +266,12 @@ export interface Runtime {
   mend?(spec: EnvironmentSpec): Promise<void>;
   /** Ends every process; the workspace stays. */
   stop(ref: EnvironmentRef): Promise<void>;
-  /** Ends every process and leaves nothing behind, in the end `absent`. */
-  remove(ref: EnvironmentRef): Promise<void>;
+  /**
+   * Ends every process and leaves nothing behind, in the end `absent`.
+   *
+   * @param found of `list`: deleted too, where `ensure` would have named or placed them otherwise
+   */
+  remove(ref: EnvironmentRef, found?: Remains["objects"]): Promise<void>;
 
   /** Environments at which something may have changed: hints, some lost and some twice. Ends with `signal`. */
   changes(signal: AbortSignal): AsyncIterable<EnvironmentRef>;
@@ -297,7 +307,7 @@ export interface Runtime {
   usage(ref: EnvironmentRef): Promise<Usage | null>;
   capacity(): Promise<Capacity>;
   /** All that carries our labels, whoever it belongs to: for the sweep. */
-  list(): Promise<EnvironmentRef[]>;
+  list(): Promise<Remains[]>;
   /**
    * Lets go of watches and connections. Environments run on where they can, and their terminals then tell an
    * exit of null: another runtime may take them up.

@@ -151,57 +151,73 @@ onCluster("several clusters", () => {
     const living = (await client.list("/api/v1/environments")).filter(({ status }) => status === "running");
     expect(living.length).toBeGreaterThan(0);
     const [model] = living;
-    const stray = String(model?.id).replace(/^.{4}/, "ffff");
-    // As if the server had lost the environment's row: a copy of a living one's claim under another id.
-    const claim: { metadata: { namespace: string; labels: Record<string, string> }; spec: unknown } =
-      JSON.parse(
-        await kubectl([
-          "get",
-          "pvc",
-          "-A",
-          "-l",
-          `devpocket.dev/environment-id=${model?.id}`,
-          "-o",
-          "jsonpath={.items[0]}",
-        ]),
-      );
-    const { namespace, labels } = claim.metadata;
-    const label = `devpocket.dev/environment-id=${stray}`;
-    await kubectl(
-      ["apply", "-f", "-"],
-      JSON.stringify({
+    // As if the server had lost the environments' rows: the labels of a living one's claim under other ids.
+    const own = `devpocket.dev/environment-id=${model?.id}`;
+    const read = ["get", "pvc", "-A", "-l", own, "-o", "jsonpath={.items[0].metadata}"];
+    const { namespace, labels }: { namespace: string; labels: Record<string, string> } = JSON.parse(
+      await kubectl(read),
+    );
+    const strayId = (start: string) => String(model?.id).replace(/^.{4}/, start);
+    const strays = STRAYS.map(([start, objects]) => ({
+      id: strayId(start),
+      objects: objects.map(({ kind, name = `env-${strayId(start)}`, ...rest }) => ({
         apiVersion: "v1",
-        kind: "ConfigMap",
+        kind,
         metadata: {
           namespace,
-          name: `env-${stray}`,
-          labels: { ...labels, "devpocket.dev/environment-id": stray },
+          name,
+          labels: { ...labels, "devpocket.dev/environment-id": strayId(start) },
         },
-      }),
-    );
-    await kubectl(
-      ["apply", "-f", "-"],
-      JSON.stringify({
-        apiVersion: "v1",
-        kind: "PersistentVolumeClaim",
-        metadata: {
-          namespace,
-          name: `env-${stray}`,
-          labels: { ...labels, "devpocket.dev/environment-id": stray },
-        },
-        spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "64Mi" } } },
-      }),
-    );
+        ...rest,
+      })),
+    }));
+    for (const { objects } of strays) {
+      for (const object of objects) await kubectl(["apply", "-f", "-"], JSON.stringify(object));
+    }
     // A server looks when it starts, and soon again at what it suspects.
     await server.kill();
     server = await TestServer.start(options);
     client = await server.signedIn();
-    const swept = async () =>
-      (await kubectl(["get", "pvc,cm", "-A", "-l", label, "-o", "name"])) === "" &&
-      (await client.list(`/api/v1/audit?target=${stray}&action=environment.sweep`)).length > 0;
-    await until(swept, { timeoutMs: 90_000, intervalMs: 500 });
-    expect(await client.list(`/api/v1/audit?target=${stray}&action=environment.sweep`)).toHaveLength(1);
-    expect(await client.list("/api/v1/audit?action=environment.sweep")).toHaveLength(1);
+    const ids = strays.map(({ id }) => id).join(",");
+    const left = ["get", "pvc,cm,secret,svc", "-A", "-l", `devpocket.dev/environment-id in (${ids})`];
+    await until(async () => (await kubectl([...left, "-o", "name"])) === "", {
+      timeoutMs: 90_000,
+      intervalMs: 500,
+    });
+    const reports = async () => await client.list("/api/v1/audit?action=environment.sweep");
+    await until(async () => (await reports()).length === strays.length);
+    for (const { target_id, detail } of await reports()) {
+      const stray = strays.find(({ id }) => id === target_id);
+      const paths = stray?.objects.map(
+        ({ kind, metadata }) => `/api/v1/namespaces/${namespace}/${PLURAL[kind]}/${metadata.name}`,
+      );
+      expect(detail).toMatchObject({ objects: paths });
+    }
     for (const { id } of living) expect(await seen(client, String(id))).toMatchObject({ status: "running" });
   }, 180_000);
 });
+
+const PLURAL = {
+  PersistentVolumeClaim: "persistentvolumeclaims",
+  Service: "services",
+  ConfigMap: "configmaps",
+  Secret: "secrets",
+} as const;
+
+/** By the beginning of an environment's id what there is of it, in the order of the report. */
+const STRAYS: [start: string, { kind: keyof typeof PLURAL; name?: string; [field: string]: unknown }[]][] = [
+  [
+    "fffa",
+    [
+      {
+        kind: "PersistentVolumeClaim",
+        spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "64Mi" } } },
+      },
+      { kind: "ConfigMap" },
+    ],
+  ],
+  ["fffb", [{ kind: "Service", spec: { ports: [{ port: 8080 }] } }]],
+  ["fffc", [{ kind: "ConfigMap" }]],
+  ["fffd", [{ kind: "Secret" }]],
+  ["fffe", [{ kind: "ConfigMap", name: "of-another-name" }]],
+];

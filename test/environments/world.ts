@@ -2,6 +2,7 @@ import {
   type EnvironmentRef,
   type EnvironmentSpec,
   type Observed,
+  type Remains,
   type Runtime,
   type RuntimeRejected,
   RuntimeUnreachable,
@@ -66,7 +67,7 @@ export class World implements Runtime {
   async capacity(): Promise<never> {
     throw new RuntimeUnreachable("not here");
   }
-  async list(): Promise<EnvironmentRef[]> {
+  async list(): Promise<Remains[]> {
     return [];
   }
   async close(): Promise<void> {}

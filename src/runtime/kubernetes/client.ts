@@ -10,7 +10,7 @@ import {
 } from "@kubernetes/client-node";
 import type { Connection } from "./connection.ts";
 import { isStatus, statusError, unreachable } from "./errors.ts";
-import type { Manifest, Metadata } from "./objects.ts";
+import type { KubeObject, Manifest, Metadata } from "./objects.ts";
 import { jsonLines } from "./streams.ts";
 
 /** Who has set a field, in the objects' managedFields. */
@@ -19,10 +19,15 @@ export const FIELD_MANAGER = "devpocket";
 const REQUEST_TIMEOUT_MS = 15_000;
 const CONFLICT_ATTEMPTS = 4;
 
+/** https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches */
+const METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
 export type Query = Record<string, string | number | boolean | undefined>;
 
 export interface RequestOptions {
   query?: Query;
+  /** The media type of the answer, where it is not to be the usual one. */
+  accept?: string;
   body?: unknown;
   contentType?: string;
   signal?: AbortSignal;
@@ -61,6 +66,8 @@ export interface KubeClient {
   /** Null: there is none. */
   get<T>(path: string, options?: RequestOptions): Promise<T | null>;
   list<T>(path: string, query?: Query, signal?: AbortSignal): Promise<ObjectList<T>>;
+  /** Of each object only its metadata: a list is then small, and no secret comes over the wire. */
+  listMetadata(path: string, query?: Query): Promise<ObjectList<KubeObject>>;
   /** Server-side apply; fields that others have set are taken over. */
   apply<T>(path: string, manifest: Manifest): Promise<T>;
   /** What is not there is deleted. */
@@ -82,10 +89,14 @@ export function createKubeClient(connection: Connection): KubeClient {
   }
 
   async function request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
-    const { query, body, contentType = "application/json", timeoutMs = REQUEST_TIMEOUT_MS } = options;
+    const { query, accept, body, contentType = "application/json" } = options;
+    const { timeoutMs = REQUEST_TIMEOUT_MS } = options;
     const timeout = AbortSignal.timeout(timeoutMs);
     const response = await send(method, urlOf(connection.server, path, query), {
-      headers: body === undefined ? {} : { "Content-Type": contentType },
+      headers: {
+        ...(accept ? { Accept: accept } : {}),
+        ...(body === undefined ? {} : { "Content-Type": contentType }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: options.signal ? AbortSignal.any([options.signal, timeout]) : timeout,
     });
@@ -137,6 +148,7 @@ export function createKubeClient(connection: Connection): KubeClient {
     api: (type) => new type(typedConfiguration(connection, send)),
     list: (path, query, signal) =>
       requestJson("GET", path, { ...(query ? { query } : {}), ...(signal ? { signal } : {}) }),
+    listMetadata: (path, query = {}) => requestJson("GET", path, { query, accept: METADATA_ONLY }),
     async delete(path, { graceSeconds, uid } = {}) {
       const body = {
         kind: "DeleteOptions",

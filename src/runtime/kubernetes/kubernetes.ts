@@ -2,7 +2,7 @@ import type { KubeConfig } from "@kubernetes/client-node";
 import type { Logger } from "../../lib/logger.ts";
 import { type EnvironmentRef, type Observed, type Runtime, RuntimeRejected } from "../runtime.ts";
 import { readCapacity } from "./capacity.ts";
-import { createKubeClient, type KubeClient } from "./client.ts";
+import { createKubeClient } from "./client.ts";
 import { type Connection, connectionOf } from "./connection.ts";
 import { asReadError, asRuntimeError } from "./errors.ts";
 import type { ExecTarget } from "./exec.ts";
@@ -13,11 +13,11 @@ import { watchLingering } from "./lingering.ts";
 import { readLogs } from "./logs.ts";
 import { createLooking, type LookLimits } from "./look.ts";
 import { startMirror } from "./mirror.ts";
-import { CONTAINER, refOf, selector, serverLabels, USER_LABEL } from "./names.ts";
-import type { KubeObject, Pod } from "./objects.ts";
+import { CONTAINER, refOf } from "./names.ts";
+import type { Pod } from "./objects.ts";
 import { isOver, longestRunning, observe, type Sight } from "./observe.ts";
-import { allOf } from "./paths.ts";
 import { createProgressTracker } from "./progress.ts";
+import { listRemains } from "./remains.ts";
 import { createRemoval } from "./removal.ts";
 import { BECOME_SHELL, openTerminal } from "./terminal.ts";
 import { createUsageReader } from "./usage.ts";
@@ -25,9 +25,6 @@ import { createUserLocks, ensure, mend, stop, type VerbsContext } from "./verbs.
 
 /** Capacity counts every pod of the cluster: asked for by several at once or in a row, it is read once. */
 const CAPACITY_FRESH_MS = 2_000;
-
-/** Stands in `list` for the environment of a namespace that has none: a removal that was cut short. */
-export const NO_ENVIRONMENT = "none";
 
 export interface KubernetesRuntimeOptions {
   cluster: { kubeConfig: KubeConfig } | { connection: Connection };
@@ -95,7 +92,7 @@ export function createKubernetesRuntime({
     ensure: (spec) => changing(() => ensure(verbs, spec)),
     mend: (spec) => changing(() => mend(verbs, spec)),
     stop: (ref) => changing(() => stop(verbs, ref)),
-    remove: (ref) => changing(() => remove(ref)),
+    remove: (ref, found) => changing(() => remove(ref, found)),
     changes: (signal) => hints.listen(AbortSignal.any([signal, closed.signal])),
     openTerminal: (ref, options) =>
       reading(async () => {
@@ -137,7 +134,7 @@ export function createKubernetesRuntime({
       };
       return capacity.answer;
     },
-    list: () => reading(() => listAll(client, serverId)),
+    list: () => reading(() => listRemains(client, serverId)),
     async close() {
       closed.abort();
       progress.close();
@@ -169,32 +166,4 @@ async function changing(work: () => Promise<void>): Promise<void> {
 function runningPod({ deployment, pods }: Sight): Pod | undefined {
   if (!deployment || deployment.spec.replicas === 0) return undefined;
   return longestRunning(pods.filter((pod) => !pod.metadata.deletionTimestamp && !isOver(pod)));
-}
-
-/**
- * Whose objects there are. The claim is the first that is made of an environment, it and the Deployment
- * the last to be deleted: nothing is ever there without one of them.
- */
-async function listAll(client: KubeClient, serverId: string): Promise<EnvironmentRef[]> {
-  const query = { labelSelector: selector(serverLabels(serverId)) };
-  const kinds = ["deployments", "pods", "persistentvolumeclaims"] as const;
-  const [namespaces, ...lists] = await Promise.all([
-    client.list<KubeObject>("/api/v1/namespaces", query),
-    ...kinds.map((kind) => client.list<KubeObject>(allOf(kind), query)),
-  ]);
-  const found = new Map<string, EnvironmentRef>();
-  const users = new Set<string>();
-  for (const { metadata } of lists.flatMap(({ items }) => items)) {
-    const ref = refOf(metadata.labels);
-    if (!ref) continue;
-    found.set(ref.environmentId, ref);
-    users.add(ref.userId);
-  }
-  for (const { metadata } of namespaces.items) {
-    const userId = metadata.labels?.[USER_LABEL];
-    if (userId && !users.has(userId) && !metadata.deletionTimestamp) {
-      found.set(`${NO_ENVIRONMENT}/${userId}`, { environmentId: NO_ENVIRONMENT, userId });
-    }
-  }
-  return [...found.values()];
 }

@@ -4,7 +4,7 @@ import type { Hints } from "./hints.ts";
 import type { Mirror } from "./mirror.ts";
 import type { Pod } from "./objects.ts";
 import { hasEnded } from "./observe.ts";
-import { podPath } from "./stuck.ts";
+import { objectPath } from "./paths.ts";
 
 /** Time to read the last lines of its log, which goes with the pod. */
 const LAST_WORDS_MS = 1_500;
@@ -34,7 +34,7 @@ export function watchLingering({
 
   async function take(uid: string, pod: Pod): Promise<void> {
     try {
-      await client.delete(podPath(pod), { graceSeconds: 0, uid });
+      await client.delete(objectPath("pods", pod.metadata), { graceSeconds: 0, uid });
     } catch (error) {
       // Kubelet does it in its own time.
       log.debug("a pod that has ended lingers", { pod: pod.metadata.name, error });

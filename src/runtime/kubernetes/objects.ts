@@ -13,8 +13,17 @@ export interface Metadata {
   deletionTimestamp?: string;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
+  /** Without any of these, the cluster's garbage collector deletes the object. */
+  ownerReferences?: OwnerReference[];
   /** Who has set which fields. */
   managedFields?: ManagedFields[];
+}
+
+export interface OwnerReference {
+  apiVersion: string;
+  kind: string;
+  name: string;
+  uid: string;
 }
 
 export interface ManagedFields {

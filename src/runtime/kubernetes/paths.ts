@@ -7,6 +7,7 @@ import {
   QUOTA,
   SERVICE_ACCOUNT,
 } from "./names.ts";
+import type { Metadata } from "./objects.ts";
 
 /* Where the API server has what. */
 
@@ -37,6 +38,10 @@ export function namespacePath(namespace: string): string {
 
 export function inNamespace(namespace: string, kind: Kind): string {
   return `${NAMESPACED[kind]}/namespaces/${namespace}/${kind}`;
+}
+
+export function objectPath(kind: Kind, { namespace = "", name = "" }: Metadata): string {
+  return `${inNamespace(namespace, kind)}/${name}`;
 }
 
 export interface UserPaths {

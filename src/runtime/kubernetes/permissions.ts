@@ -19,8 +19,8 @@ const SEE = ["get", ...WATCH] as const;
  * manifests' ClusterRole is made of it and a kubeconfig is vetted against it, so a request that is not
  * listed here fails on a cluster that was set up as documented.
  *
- * Not listed on purpose: `get` and `list` of secrets (values are written, never read back), anything of
- * `nodes/proxy` (it would reach into every pod of a node), and every way to grant rights.
+ * Not listed on purpose: `get` and `list` of secrets (values are written, never read back; where a kubeconfig
+ * may list them, the sweep finds those that stand alone, by their metadata), anything of `nodes/proxy` (it would reach into every pod of a node), and every way to grant rights.
  */
 export const PERMISSIONS: readonly Permission[] = [
   { group: "", resource: "namespaces", verbs: ["get", "list", ...APPLY, "delete"] },
@@ -30,9 +30,9 @@ export const PERMISSIONS: readonly Permission[] = [
   { group: "", resource: "pods", subresource: "log", verbs: ["get"] },
   { group: "", resource: "events", verbs: [...WATCH, "create"] },
   { group: "", resource: "persistentvolumeclaims", verbs: [...SEE, ...APPLY, "delete"] },
-  { group: "", resource: "configmaps", verbs: [...APPLY, "delete"] },
+  { group: "", resource: "configmaps", verbs: ["list", ...APPLY, "delete"] },
   { group: "", resource: "secrets", verbs: [...APPLY, "delete"] },
-  { group: "", resource: "services", verbs: [...APPLY, "delete"] },
+  { group: "", resource: "services", verbs: ["list", ...APPLY, "delete"] },
   { group: "", resource: "serviceaccounts", verbs: APPLY },
   { group: "", resource: "limitranges", verbs: [...WATCH, ...APPLY] },
   { group: "", resource: "resourcequotas", verbs: [...WATCH, ...APPLY, "delete"] },

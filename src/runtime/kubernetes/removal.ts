@@ -1,11 +1,11 @@
-import type { EnvironmentRef } from "../runtime.ts";
+import type { EnvironmentRef, Runtime } from "../runtime.ts";
 import { createBell } from "./bell.ts";
 import type { Hints } from "./hints.ts";
 import { removeEmptyNamespace } from "./namespaces.ts";
 import type { Pod } from "./objects.ts";
 import type { Sight } from "./observe.ts";
-import { environmentPaths } from "./paths.ts";
-import { forceStuck, podPath } from "./stuck.ts";
+import { environmentPaths, objectPath, userPaths } from "./paths.ts";
+import { forceStuck } from "./stuck.ts";
 import type { VerbsContext } from "./verbs.ts";
 
 const LOOK_AGAIN_MS = 1_000;
@@ -23,10 +23,10 @@ interface RemovalContext extends VerbsContext {
 }
 
 /** Deletes all that there is of an environment, and the user's namespace when it is then empty. */
-export function createRemoval(context: RemovalContext): (ref: EnvironmentRef) => Promise<void> {
+export function createRemoval(context: RemovalContext): Runtime["remove"] {
   const finishing = new Set<string>();
-  return async (ref) => {
-    await deleteObjects(context, ref);
+  return async (ref, found = []) => {
+    await deleteObjects(context, ref, found);
     const deletedAt = performance.now();
     if (await finishIfGone(context, ref, deletedAt)) return;
     const id = ref.environmentId;
@@ -38,14 +38,25 @@ export function createRemoval(context: RemovalContext): (ref: EnvironmentRef) =>
   };
 }
 
-async function deleteObjects(context: RemovalContext, ref: EnvironmentRef): Promise<void> {
-  const { client, looking } = context;
-  const paths = environmentPaths(ref);
+async function deleteObjects(
+  { client, looking, userLock }: RemovalContext,
+  ref: EnvironmentRef,
+  found: readonly string[],
+): Promise<void> {
+  const { deployment, claim, service, configMap, secret } = environmentPaths(ref);
   looking.deleted(ref);
-  await context.userLock(ref.userId).run(async () => {
+  await userLock(ref.userId).run(async () => {
     // The Deployment and the claim are what an environment is known by: they go last.
-    await Promise.all([paths.service, paths.configMap, paths.secret].map((path) => client.delete(path)));
-    await Promise.all([paths.deployment, paths.claim].map((path) => client.delete(path)));
+    for (const paths of [
+      [service, configMap, secret],
+      [deployment, claim],
+    ]) {
+      await Promise.all(paths.map((path) => client.delete(path)));
+    }
+    const made = new Set([deployment, claim, service, configMap, secret]);
+    // A namespace is deleted only when it is seen to be empty.
+    const others = found.filter((path) => !made.has(path) && path !== userPaths(ref.userId).namespace);
+    await Promise.all(others.map((path) => client.delete(path)));
   });
 }
 
@@ -99,7 +110,7 @@ async function hurry(
 ): Promise<void> {
   if (performance.now() - deletedAt > COLLECTION_MS) {
     const orphans = pods.filter((pod) => !pod.metadata.deletionTimestamp);
-    await Promise.all(orphans.map((pod) => context.client.delete(podPath(pod))));
+    await Promise.all(orphans.map((pod) => context.client.delete(objectPath("pods", pod.metadata))));
   }
   await forceStuck(context, ref, pods);
 }

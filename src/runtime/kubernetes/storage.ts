@@ -15,7 +15,7 @@ interface StorageContext {
 }
 
 /**
- * What to ask of an environment's claim. A claim that is there grows where its class allows that, and never
+ * How many bytes to ask for with an environment's claim. A claim that is there grows where its class allows that, and never
  * shrinks. Where it can't grow, the environment goes on with the size that it has, and an event, which is a
  * line in its log, says so.
  */
@@ -23,11 +23,11 @@ export async function storageToAsk(
   context: StorageContext,
   spec: EnvironmentSpec,
   claim: Claim | null,
-): Promise<{ bytes: number; apply: boolean }> {
+): Promise<number> {
   const bytes = spec.resources.storageBytes;
-  if (!claim) return { bytes, apply: true };
+  if (!claim) return bytes;
   const has = parseBytes(claim.spec.resources?.requests?.storage ?? "") ?? bytes;
-  if (bytes <= has) return { bytes: has, apply: false };
+  if (bytes <= has) return has;
   const refusal = await grow(context, spec, claim);
   if (refusal !== null) {
     await say(context, spec, {
@@ -37,7 +37,7 @@ export async function storageToAsk(
       claim,
     });
   }
-  return { bytes: refusal === null ? bytes : has, apply: false };
+  return refusal === null ? bytes : has;
 }
 
 /** Null when the claim now asks for more; else why it can't. */

@@ -2,7 +2,7 @@ import type { Logger } from "../../lib/logger.ts";
 import type { EnvironmentRef } from "../runtime.ts";
 import type { KubeClient } from "./client.ts";
 import { type Node, type Pod, timeMs } from "./objects.ts";
-import { inNamespace } from "./paths.ts";
+import { objectPath } from "./paths.ts";
 
 /** A pod whose node does not answer is deleted by force this long after it should have been gone. */
 const FORCE_AFTER_MS = 30_000;
@@ -11,10 +11,6 @@ interface StuckContext {
   client: KubeClient;
   now: () => number;
   log: Logger;
-}
-
-export function podPath({ metadata }: Pod): string {
-  return `${inNamespace(metadata.namespace ?? "", "pods")}/${metadata.name}`;
 }
 
 /**
@@ -32,7 +28,7 @@ export async function forceStuck(
     if (await isNodeWell(client, pod.spec.nodeName)) continue;
     log.warn("deleting a pod by force, its node does not answer", { ...ref, pod: pod.metadata.name });
     const uid = pod.metadata.uid;
-    await client.delete(podPath(pod), { graceSeconds: 0, ...(uid ? { uid } : {}) });
+    await client.delete(objectPath("pods", pod.metadata), { graceSeconds: 0, ...(uid ? { uid } : {}) });
   }
 }
 

@@ -46,23 +46,32 @@ export async function ensure(context: VerbsContext, spec: EnvironmentSpec): Prom
     }
     const before = claim ? null : await client.get<Deployment>(paths.deployment);
     if (before) await sayThatItIsNew(context, spec, before);
-    const storage = await storageToAsk(context, spec, claim);
+    const storageBytes = await storageToAsk(context, spec, claim);
     const {
       claim: wanted,
       configMap,
       secret,
       service,
       deployment,
-    } = environmentManifests(spec, serverId, storage.bytes);
+    } = environmentManifests(spec, serverId, storageBytes);
     // Alone and first: where the quota refuses it, nothing else has been made.
-    if (storage.apply) await client.apply(paths.claim, wanted);
+    const made = claim ?? (await client.apply<Claim>(paths.claim, wanted));
     await allEnded([
-      client.apply(paths.configMap, configMap),
-      client.apply(paths.secret, secret),
-      client.apply(paths.service, service),
+      client.apply(paths.configMap, ownedBy(made, configMap)),
+      client.apply(paths.secret, ownedBy(made, secret)),
+      client.apply(paths.service, ownedBy(made, service)),
     ]);
     looking.wrote(spec, await applyDeployment(client, paths.deployment, deployment));
   });
+}
+
+/**
+ * With the claim, whoever deletes it, the cluster itself deletes what is `ownedBy` it, also what comes to be
+ * after it: a request that the API server has only now got to.
+ */
+function ownedBy({ metadata: { name = "", uid = "" } }: Claim, manifest: Manifest): Manifest {
+  const ownerReferences = [{ apiVersion: "v1", kind: "PersistentVolumeClaim", name, uid }];
+  return { ...manifest, metadata: { ...manifest.metadata, ownerReferences } };
 }
 
 async function applyDeployment(client: KubeClient, path: string, manifest: Manifest): Promise<Deployment> {

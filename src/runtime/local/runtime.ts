@@ -113,7 +113,7 @@ export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<
     },
     capacity: () => capacityOf(host, [...environments.values()]),
     async list() {
-      return [...environments.values()].map(({ ref }) => ref);
+      return [...environments.values()].map(({ ref, workspace }) => ({ ...ref, objects: [workspace] }));
     },
     async close() {
       await Promise.all(Array.from(environments.values(), (environment) => environment.shutDown()));

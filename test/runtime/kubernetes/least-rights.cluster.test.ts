@@ -93,8 +93,28 @@ describe.if(Boolean(process.env.KUBECONFIG))(
       const usage = await runtime.usage(spec);
       expect(usage?.memoryBytes).toBeGreaterThan(0);
       expect((await runtime.capacity()).readyNodes).toBeGreaterThan(0);
-      expect(await runtime.list()).toContainEqual({ environmentId: spec.environmentId, userId: spec.userId });
+      const { environmentId, userId } = spec;
+      const place = `/namespaces/devpocket-${userId}`;
+      const objects = expect.arrayContaining([
+        `/apis/apps/v1${place}/deployments/env-${environmentId}`,
+        `/api/v1${place}/services/env-${environmentId}`,
+        `/api/v1${place}/configmaps/env-${environmentId}`,
+      ]);
+      expect(await runtime.list()).toContainEqual({ environmentId, userId, objects });
     }, 60_000);
+
+    test("what it has made goes with its claim, also the secret, which it may not list", async () => {
+      const other = cluster.spec();
+      await runtime.ensure(other);
+      const name = `env-${other.environmentId}`;
+      const there = ["get", "secret,cm,svc", name, "-n", `devpocket-${other.userId}`, "--ignore-not-found"];
+      expect((await kubectl([...there, "-o", "name"])).trim().split("\n")).toHaveLength(3);
+      await kubectl(["delete", "deploy,pvc", name, "-n", `devpocket-${other.userId}`]);
+      await until(async () => (await kubectl([...there, "-o", "name"])) === "", {
+        timeoutMs: 60_000,
+        intervalMs: 500,
+      });
+    }, 120_000);
 
     test("what restricts its user is seen to be missing, and made again", async () => {
       const problem = async () => {

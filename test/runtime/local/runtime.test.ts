@@ -308,7 +308,13 @@ test("a workspace whose removal was cut short is still known", async () => {
   mkdirSync(join(folder.path, "workspaces", "not-an-id"));
   const second = await localRuntime(folder.path, false);
   expect(await second.observe(spec)).toEqual({ phase: "stopped" });
-  expect(await second.list()).toEqual([{ environmentId: spec.environmentId, userId: spec.userId }]);
+  expect(await second.list()).toEqual([
+    {
+      environmentId: spec.environmentId,
+      userId: spec.userId,
+      objects: [join(folder.path, "workspaces", spec.environmentId)],
+    },
+  ]);
   await second.remove(spec);
   await reach(second, spec, "absent");
   await second.close();
