@@ -117,7 +117,6 @@ export class Connection implements SocketHandlers, Member {
   }
 
   message(_socket: ServerSocket, frame: string | Buffer): void {
-    this.lastHeardAt = Date.now();
     try {
       if (this.#state === "open") this.#receive(frame);
       else if (this.#state === "authenticating") this.#keepForLater(frame);
@@ -125,6 +124,7 @@ export class Connection implements SocketHandlers, Member {
     } catch (error) {
       this.fail(error);
     }
+    this.lastHeardAt = Date.now();
   }
 
   drain(): void {

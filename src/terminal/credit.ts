@@ -158,8 +158,13 @@ export class Credit {
   #addFrame(end: number, bytes: number): void {
     const at = this.#now();
     const last = this.#frames.at(-1);
-    if (!last || last.bytes + bytes > minFrameBytes) this.#frames.push({ end, bytes, at });
-    else Object.assign(last, { end, bytes: last.bytes + bytes, at });
+    if (!last || last.bytes + bytes > minFrameBytes) {
+      this.#frames.push({ end, bytes, at });
+      return;
+    }
+    last.end = end;
+    last.bytes += bytes;
+    last.at = at;
   }
 
   /** Those that have come whole. */

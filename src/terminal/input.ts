@@ -104,6 +104,7 @@ class Stream implements InputStream {
 export class TerminalInput {
   readonly #write: (bytes: Uint8Array, place: InputPlace) => boolean;
   readonly #streams = new Map<string, Stream>();
+  #usedLast: Stream | null = null;
   /** Whether `confirm` will say what is taken. */
   confirms = false;
   /** Admitted and not yet given to the far side, with what it costs to remember its messages. */
@@ -185,7 +186,7 @@ export class TerminalInput {
     const skipped = Math.min(stream.skipBytes, bytes.length);
     stream.skipBytes -= skipped;
     this.#admittedBytes -= skipped;
-    const rest = bytes.subarray(skipped);
+    const rest = skipped === 0 ? bytes : bytes.subarray(skipped);
     if (!this.#heldUp) this.#pass(stream, rest);
     else if (rest.length > 0) {
       this.#waiting.push(rest);
@@ -218,6 +219,8 @@ export class TerminalInput {
 
   /** Those used last come last. */
   #use(stream: Stream): void {
+    if (this.#usedLast === stream) return;
+    this.#usedLast = stream;
     this.#streams.delete(stream.clientId);
     this.#streams.set(stream.clientId, stream);
   }

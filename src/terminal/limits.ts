@@ -39,6 +39,10 @@ export const TERMINAL_LIMITS = {
   /** Clients whose place in the input is remembered; of those that are gone the longest unused are forgotten. */
   inputStreams: 64,
 
+  /** A piece of output of this size is part of more, which follows within the same turn of the event loop … */
+  gatherFromBytes: 2 * KIB,
+  /** … and is given on together, up to so much: a kernel's terminal gives 4 KiB at a time, a frame costs as much. */
+  gatherBytes: 32 * KIB,
   /** What one frame of output carries at most. */
   frameBytes: 64 * KIB,
   minFrameBytes: 8 * KIB,

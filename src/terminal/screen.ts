@@ -54,8 +54,8 @@ export class Screen {
 
   /** Looks through `bytes`, the first of which has `offset`. */
   push(bytes: Uint8Array, offset: number): void {
+    if (this.#unfinished === "" && !bytes.includes(ESC)) return;
     const read = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (this.#unfinished === "" && read.indexOf(ESC) === -1) return;
     const text = this.#unfinished + read.toString("latin1");
     const textOffset = offset - this.#unfinished.length;
     for (const match of text.matchAll(SEQUENCE)) this.#see(match, textOffset + match.index);

@@ -61,6 +61,9 @@ export class Session implements Source {
     capacity: TERMINAL_LIMITS.unseenBurstBytes,
     perMinute: TERMINAL_LIMITS.unseenBytesPerMinute,
   });
+  /** Printed, and the attachments were not told. */
+  #gatheredBytes = 0;
+  #gathering: ReturnType<typeof setImmediate> | undefined;
   /** Printed unseen and not taken from there yet. */
   #unseenBytes = 0;
   #replaying: { until: number; done: () => void; stallTimer: Timer } | null = null;
@@ -273,27 +276,44 @@ export class Session implements Source {
 
   #print(bytes: Uint8Array): void {
     if (this.exit !== null || bytes.length === 0) return;
-    this.#options.onBytes("output", bytes.length);
-    // What another server has seen it print is no activity now.
-    if (!this.#replaying) this.#beActive();
     // More at once than readers may be behind would push out what a quick one is just about to get.
     const step = TERMINAL_LIMITS.backlogBytes;
     for (let at = 0; at < bytes.length; at += step) {
       const part = bytes.length > step ? bytes.subarray(at, at + step) : bytes;
-      this.screen.push(part, this.ring.end);
+      const offset = this.ring.end;
       this.ring.push(part);
-      for (const attachment of this.#attachments) attachment.pump();
+      this.#giveOn(part.length);
+      this.screen.push(part, offset);
     }
+    this.#options.onBytes("output", bytes.length);
+    // What another server has seen it print is no activity now.
+    if (!this.#replaying) this.#beActive();
     this.#restUnseen(bytes.length);
     this.#checkReplay();
+  }
+
+  /** Tells the attachments of `length` bytes more: at once, or with those that follow. */
+  #giveOn(length: number): void {
+    const { gatherFromBytes, gatherBytes } = TERMINAL_LIMITS;
+    this.#gatheredBytes += length;
+    if (length < gatherFromBytes || this.#gatheredBytes >= gatherBytes) this.#pump();
+    else this.#gathering ??= setImmediate(() => this.#pump());
+  }
+
+  #pump(): void {
+    this.#gatheredBytes = 0;
+    if (this.#gathering) clearImmediate(this.#gathering);
+    this.#gathering = undefined;
+    for (const attachment of this.#attachments) attachment.pump();
   }
 
   /** Output was lost on the way here: who has not seen all that came before it is told of one gap. */
   #miss(bytes: number, modes: string): void {
     if (this.exit !== null) return;
+    this.#pump();
     this.ring.skip(bytes);
     this.screen.skip(modes, this.ring.end);
-    for (const attachment of this.#attachments) attachment.pump();
+    this.#pump();
     this.#checkReplay();
   }
 

@@ -91,6 +91,31 @@ describe("flow control", () => {
     expect(stuck.receivedBytes + (stuck.gaps[0]?.bytes ?? 0)).toBe(total);
   });
 
+  test("gives pieces of a flood together, at the latest with the turn, and small ones at once", async () => {
+    const { viewer, pty, session } = await setUp();
+    const sent = () => viewer.parts.splice(0).map(({ length }) => length);
+    for (let n = 0; n < 17; n++) pty.print(counted(n * 4 * KIB, 4 * KIB));
+    expect(sent()).toEqual([32 * KIB, 32 * KIB]);
+    await until(() => viewer.receivedBytes === 17 * 4 * KIB);
+    expect(sent()).toEqual([4 * KIB]);
+    pty.print(counted(0, 4 * KIB));
+    expect(sent()).toEqual([]);
+    pty.print("$ ");
+    expect(sent()).toEqual([4 * KIB + 2]);
+    pty.print("k");
+    expect(sent()).toEqual([1]);
+    // What waits for more comes before a gap, and before an exit.
+    pty.print(counted(0, 4 * KIB));
+    pty.options.onGap?.(100, "");
+    expect(sent()).toEqual([4 * KIB]);
+    expect(viewer.gaps.map(({ bytes }) => bytes)).toEqual([100]);
+    pty.print(counted(0, 4 * KIB));
+    pty.options.onExit(0);
+    expect(sent()).toEqual([4 * KIB]);
+    expect(viewer.exitCode).toBe(0);
+    expect(viewer.receivedBytes + 100).toBe(session.ring.end);
+  });
+
   test("lets the PTY run when nobody is attached", async () => {
     const { viewer, attachment, pty, join } = await setUp();
     viewer.isStuck = true;

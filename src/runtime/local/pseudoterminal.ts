@@ -9,20 +9,28 @@ const TIOCSWINSZ = 0x5414;
 /** open(2): no child gets it. */
 const O_CLOEXEC = 0o2000000;
 
+/** What it is worth to give back at once of what was read. */
+const LARGE_BYTES = 1024;
+
 /** glibc's and musl's names. */
 const C_LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
 
-type Ioctl = (fd: number, request: number, argument: ReturnType<typeof ptr>) => number;
+type CLibrary = ReturnType<typeof openLibrary>;
 
-let loaded: Ioctl | undefined;
+let loaded: CLibrary | undefined;
 
-function loadIoctl(): Ioctl {
+function openLibrary(name: string) {
+  const { symbols } = dlopen(name, {
+    ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+    write: { args: [FFIType.i32, FFIType.ptr, FFIType.u64], returns: FFIType.i64_fast },
+  });
+  return symbols;
+}
+
+function loadLibrary(): CLibrary {
   for (const name of C_LIBRARIES) {
     try {
-      const { symbols } = dlopen(name, {
-        ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
-      });
-      return symbols.ioctl;
+      return openLibrary(name);
     } catch {
       // It may be another one.
     }
@@ -31,8 +39,17 @@ function loadIoctl(): Ioctl {
 }
 
 function control(fd: number, request: number, argument: Int32Array | Uint16Array): void {
-  loaded ??= loadIoctl();
-  if (loaded(fd, request, ptr(argument)) !== 0) throw new Error("a pseudo-terminal can't be controlled");
+  loaded ??= loadLibrary();
+  if (loaded.ioctl(fd, request, ptr(argument)) !== 0)
+    throw new Error("a pseudo-terminal can't be controlled");
+}
+
+/**
+ * A read that waited for long has come of age with its chunk, which would stay until the rare collection of all.
+ * Of a small one that takes longer than it is worth.
+ */
+function giveBack(chunk: Uint8Array<ArrayBuffer>): void {
+  if (chunk.byteLength >= LARGE_BYTES) chunk.buffer.transfer(0);
 }
 
 /**
@@ -43,8 +60,6 @@ function control(fd: number, request: number, argument: Int32Array | Uint16Array
 export class Pseudoterminal {
   readonly #fd: number;
   readonly #output;
-  /** What was read last. */
-  #chunk: Uint8Array<ArrayBuffer> | undefined;
   #isClosed = false;
 
   /** @throws when the system has none left */
@@ -69,24 +84,30 @@ export class Pseudoterminal {
   }
 
   /**
-   * What is printed next, valid until the next call. It is not read before: what nobody asks for holds its program
-   * up. Null when nobody has the other side any more, or it is closed.
+   * Gives what is printed to `take`, valid until what that returns has resolved. Nothing is read before: what is not
+   * taken holds its program up. Resolves when nobody has the other side any more, or it is closed.
    */
-  async read(): Promise<Uint8Array | null> {
-    // A read that waited for long has come of age with its chunk, which would stay until the rare collection of all.
-    this.#chunk?.buffer.transfer(0);
-    this.#chunk = undefined;
-    try {
-      this.#chunk = (await this.#output.read()).value;
-      return this.#chunk ?? null;
-    } catch {
-      return null;
+  async read(take: (bytes: Uint8Array) => Promise<void> | undefined): Promise<void> {
+    for (;;) {
+      let printed: Uint8Array<ArrayBuffer> | undefined;
+      try {
+        printed = (await this.#output.read()).value;
+      } catch {
+        // Nobody has the other side any more.
+      }
+      if (!printed) return;
+      const taken = take(printed);
+      if (taken) await taken;
+      giveBack(printed);
     }
   }
 
   /** How many of `bytes` were taken; none while the input queue is full. */
   write(bytes: Uint8Array): number {
     if (this.#isClosed) return bytes.byteLength;
+    // Between a key and its echo, each microsecond counts. What the C library says no to, Bun says why.
+    const taken = Number(loaded?.write(this.#fd, bytes, bytes.byteLength) ?? -1);
+    if (taken >= 0) return taken;
     try {
       return writeSync(this.#fd, bytes);
     } catch (error) {

@@ -61,16 +61,12 @@ export function spawnPty(
   const terminal = new Pseudoterminal(size);
   const child = spawnOn(terminal, command, { cwd, env });
 
-  /** Reads only what may be given on: the rest stays in the kernel, and the program waits for it to be taken. */
-  async function read(): Promise<void> {
-    for (;;) {
-      if (paused) await paused.promise;
-      const bytes = await terminal.read();
-      if (bytes === null || over) return;
-      onData(bytes);
-      turnBytes += bytes.byteLength;
-      if (turnBytes >= TURN_BYTES) await endTurn();
-    }
+  /** The rest stays in the kernel until it may be given on, and the program waits for it to be taken. */
+  function take(bytes: Uint8Array): Promise<void> | undefined {
+    if (over) return undefined;
+    onData(bytes);
+    turnBytes += bytes.byteLength;
+    return turnBytes >= TURN_BYTES ? endTurn() : paused?.promise;
   }
 
   /** Lets everything else run between two stretches of a flood. */
@@ -81,6 +77,7 @@ export function spawnPty(
       if (isTypedElsewhere) setTimeout(resolve, TYPING_TURN_MS);
       else setImmediate(resolve);
     });
+    await paused?.promise;
   }
 
   function writeOn(): void {
@@ -113,7 +110,7 @@ export function spawnPty(
     paused = null;
   }
 
-  void read().finally(closed.resolve);
+  void terminal.read(take).finally(closed.resolve);
   void child.exited.then(async () => {
     isLast = true;
     resume();
@@ -133,10 +130,14 @@ export function spawnPty(
     ended: ended.promise,
     write(bytes) {
       if (over || bytes.byteLength === 0) return true;
+      const taken = waitingBytes > 0 ? 0 : terminal.write(bytes);
+      if (taken < bytes.byteLength) {
+        const rest = new Uint8Array(bytes.subarray(taken));
+        waiting.push(rest);
+        waitingBytes += rest.byteLength;
+        if (!isRetrying) writeOn();
+      }
       lastTyped = { pid: child.pid, at: performance.now() };
-      waiting.push(new Uint8Array(bytes));
-      waitingBytes += bytes.byteLength;
-      if (!isRetrying) writeOn();
       return waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES;
     },
     resize(size) {
