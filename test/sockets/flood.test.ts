@@ -51,20 +51,24 @@ test("a flood that nobody watches leaves the echo of another terminal unharmed",
 test("of four viewers one reads nothing: the other three get everything, and it is told its gap", async () => {
   const total = 30_000_000;
   await using server = serveTerminals({
-    command: ["sh", "-c", `stty raw -echo; read go; head -c ${total} /dev/zero; sleep 60`],
+    command: ["sh", "-c", `stty raw -echo; printf r; read go; head -c ${total} /dev/zero; sleep 60`],
   });
   const binary = { protocols: ["devpocket.v1.binary"] };
   const first = new Client(server.url(), binary);
   const { session_id } = await first.next("welcome");
   const join = () => new Client(server.url({ session_id: String(session_id), mode: "view" }), binary);
   const [second, third, stuck] = [join(), join(), join()];
+  const all = [first, second, third, stuck];
   await Promise.all([second, third, stuck].map((client) => client.next("welcome")));
+  // Typed any earlier, the line would be echoed.
+  const ready = Buffer.from("r");
+  await until(() => all.every(({ binary: frames }) => ready.equals(Buffer.concat(frames))));
 
   const received = new Map<Client, number>();
   const missing = new Map<Client, number>();
   let stuckReads = false;
-  for (const client of [first, second, third, stuck]) {
-    let offset = 0;
+  for (const client of all) {
+    let offset = ready.length;
     client.onFrame = (frame) => {
       if (frame instanceof Uint8Array) {
         received.set(client, (received.get(client) ?? 0) + frame.length);
@@ -85,7 +89,7 @@ test("of four viewers one reads nothing: the other three get everything, and it 
   expect(received.get(stuck)).toBeLessThanOrEqual(512 * 1024);
 
   stuckReads = true;
-  stuck.send({ type: "ack", offset: received.get(stuck) });
+  stuck.send({ type: "ack", offset: ready.length + (received.get(stuck) ?? 0) });
   await until(() => (received.get(stuck) ?? 0) + (missing.get(stuck) ?? 0) === total);
   expect(missing.get(stuck)).toBeGreaterThan(0);
 }, 30_000);
