@@ -71,7 +71,7 @@ export class ClusterServer {
     rmSync(this.#options.dataDir, { recursive: true, force: true });
   }
 
-  async leavesNothing(timeoutMs = 120_000): Promise<void> {
+  async leavesNothing(timeoutMs = 270_000): Promise<void> {
     let left: string[] = [];
     const nothing = async () => {
       left = await objectsOf(this.userId);
