@@ -39,6 +39,9 @@ export interface ObjectList<T> {
   items: T[];
 }
 
+/** Of none, the API server sends null in this form. */
+type PartialList = Omit<ObjectList<KubeObject>, "items"> & { items: KubeObject[] | null };
+
 export type WatchEvent<T> =
   | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T }
   | { type: "BOOKMARK"; object: { metadata: Metadata } }
@@ -148,7 +151,10 @@ export function createKubeClient(connection: Connection): KubeClient {
     api: (type) => new type(typedConfiguration(connection, send)),
     list: (path, query, signal) =>
       requestJson("GET", path, { ...(query ? { query } : {}), ...(signal ? { signal } : {}) }),
-    listMetadata: (path, query = {}) => requestJson("GET", path, { query, accept: METADATA_ONLY }),
+    async listMetadata(path, query = {}) {
+      const list = await requestJson<PartialList>("GET", path, { query, accept: METADATA_ONLY });
+      return { ...list, items: list.items ?? [] };
+    },
     async delete(path, { graceSeconds, uid } = {}) {
       const body = {
         kind: "DeleteOptions",

@@ -145,3 +145,13 @@ test.each([
   expect(ensured).rejects.toThrow("The cluster can't do that now");
   await runtime.close();
 });
+
+test("an API server that has nothing of a kind lists null, and refuses to list secrets: nothing is found", async () => {
+  const list = (items: object[] | null) => Response.json({ metadata: {}, items });
+  const runtime = runtimeOn((_, path) => {
+    if (path === "/api/v1/secrets") return Response.json({ code: 403 }, { status: 403 });
+    return list(path === "/api/v1/namespaces" ? [] : null);
+  });
+  expect(await runtime.list()).toEqual([]);
+  await runtime.close();
+});
