@@ -44,19 +44,14 @@ async function deleteObjects(
   found: readonly string[],
 ): Promise<void> {
   const { deployment, claim, service, configMap, secret } = environmentPaths(ref);
+  // A namespace is deleted only when it is seen to be empty.
+  const others = found.filter((path) => path !== userPaths(ref.userId).namespace);
+  const deleteAll = (paths: string[]) => Promise.all(paths.map((path) => client.delete(path)));
   looking.deleted(ref);
   await userLock(ref.userId).run(async () => {
     // The Deployment and the claim are what an environment is known by: they go last.
-    for (const paths of [
-      [service, configMap, secret],
-      [deployment, claim],
-    ]) {
-      await Promise.all(paths.map((path) => client.delete(path)));
-    }
-    const made = new Set([deployment, claim, service, configMap, secret]);
-    // A namespace is deleted only when it is seen to be empty.
-    const others = found.filter((path) => !made.has(path) && path !== userPaths(ref.userId).namespace);
-    await Promise.all(others.map((path) => client.delete(path)));
+    await deleteAll([service, configMap, secret, ...others]);
+    await deleteAll([deployment, claim]);
   });
 }
 

@@ -15,9 +15,9 @@ interface StorageContext {
 }
 
 /**
- * How many bytes to ask for with an environment's claim. A claim that is there grows where its class allows that, and never
- * shrinks. Where it can't grow, the environment goes on with the size that it has, and an event, which is a
- * line in its log, says so.
+ * How many bytes to ask for with an environment's claim. A claim that is there grows where its class allows
+ * that, and never shrinks. Where it can't grow, the environment goes on with the size that it has, and an
+ * event, which is a line in its log, says so.
  */
 export async function storageToAsk(
   context: StorageContext,
