@@ -50,8 +50,8 @@ async function deleteObjects(
   looking.deleted(ref);
   await userLock(ref.userId).run(async () => {
     // The Deployment and the claim are what an environment is known by: they go last.
-    await deleteAll([service, configMap, secret, ...others]);
-    await deleteAll([deployment, claim]);
+    await deleteAll([service, configMap, secret]);
+    await deleteAll([deployment, claim, ...others]);
   });
 }
 
