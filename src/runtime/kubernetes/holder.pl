@@ -115,7 +115,7 @@ sub start {
     exit 0 if fork;
     open($_->[0], $_->[1], '/dev/null') for [\*STDIN, '<'], [\*STDOUT, '>'], [\*STDERR, '>'];
     $0 = "devpocket-terminal $id";
-    hold($listener, $pty, $tty, $id, @rest);
+    hold($listener, $pty, $tty, $id, $patience, @rest);
     POSIX::_exit(0);
   }
   waitpid($child, 0);
@@ -148,14 +148,16 @@ sub shell {
 }
 
 sub hold {
-  my ($listener, $pty, $tty, $id, $cols, $rows, @command) = @_;
+  my ($listener, $pty, $tty, $id, $patience, $cols, $rows, @command) = @_;
   my @kept;                     # output, in pieces of PIECE bytes, the last one shorter
   my ($from, $end) = (0, 0);    # offsets of the first byte that is kept and of the next that is read
   my %before = (rest => '', modes => {});    # what the output before that has set
   my $typed = '';
   my ($since, $asked) = (time) x 2;
   my (%conns, $viewer, %taken, @order, @untold);
-  my $lost;    # how far the last viewer had come, and until when it is waited for
+  # How far the last viewer had come, how much may be read beyond that, and until when it is waited for: at first who
+  # has begun the session.
+  my $lost = { at => 0, ahead => $FRAME, until => time + $patience };
   my ($code, $exited_at, $silent, $is_heard, $kill_at, $ended_at);    # $silent: there is nothing more to be read
   resize($pty, $cols, $rows);
   my $shell = shell($tty, @command);
@@ -170,7 +172,7 @@ sub hold {
     close $_ for grep { defined } @$conn{qw(from to fh)};
     return if !$viewer || $viewer != $conn;
     ($viewer, $asked) = (undef, time);
-    $lost = { at => $conn->{at}, until => time + $conn->{patience} } if defined $conn->{credit};
+    $lost = { at => $conn->{at}, ahead => $AHEAD, until => time + $conn->{patience} } if defined $conn->{credit};
   };
   my $flush = sub {
     my ($conn) = @_;
@@ -263,7 +265,7 @@ sub hold {
   # come back.
   my $room = sub {
     return ($viewer->{ahead} // $FRAME) - ($end - $viewer->{at}) if $viewer;
-    return $AHEAD - ($end - $lost->{at}) if $lost && time < $lost->{until};
+    return $lost->{ahead} - ($end - $lost->{at}) if time < $lost->{until};
     return $PIECE;
   };
   # A full terminal gives 4 KB a read; several of them make a frame.

@@ -28,9 +28,13 @@ export class HeldSession {
   receivedBytes = 0;
   onOutput: (bytes: Uint8Array) => void;
 
-  constructor(args: string[], onOutput: (bytes: Uint8Array) => void = () => {}) {
+  constructor(
+    args: string[],
+    onOutput: (bytes: Uint8Array) => void = () => {},
+    holder = ["perl", HOLDER],
+  ) {
     this.onOutput = onOutput;
-    const command = ["perl", HOLDER, ...args];
+    const command = [...holder, ...args];
     this.#process =
       HeldSession.through === "pipes"
         ? spawnBetweenPipes(command)

@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
 import { CountedStream, randomNumbers } from "../../sockets/cuts.ts";
 import { until } from "../../until.ts";
-import { endHeldSessions, HeldSession, heldSessions, holderFolder } from "./held-session.ts";
+import { endHeldSessions, HeldSession, HOLDER, heldSessions, holderFolder } from "./held-session.ts";
 
 /* What runs in containers and holds terminals there, on this machine's perl. */
 
@@ -101,6 +101,16 @@ test("goes once its end has been heard of", async () => {
 test("says of a session that never was that it is gone", async () => {
   const session = HeldSession.attach(folder, "nosuch", 0);
   expect(await session.frame("g")).toBe("");
+});
+
+test("holds a flood up until who has begun it is attached, however late", async () => {
+  const late = "BEGIN { *CORE::GLOBAL::connect = sub { sleep 1; CORE::connect($_[0], $_[1]) } } do shift";
+  const args = ["open", folder, newSession(), "90", "90", "30", "/bin/sh", "-c", "exec yes"];
+  const session = new HeldSession(args, undefined, ["perl", "-e", late, HOLDER]);
+  const [from, at, end] = await session.head();
+  expect([from, at]).toEqual([0, 0]);
+  expect(end).toBeWithin(1, 64 * KIB + 1);
+  await session.cut();
 });
 
 test("drops what does not fit while nobody is attached, and counts it", async () => {
@@ -380,7 +390,8 @@ describe.each(["pipes", "sockets"] as const)("through %s", (through) => {
   ])(
     "holds a flood up while someone is attached and has no credit, whatever it asks ahead:%s",
     async (ahead, most) => {
-      const { id, session } = open("exec yes");
+      const id = newSession();
+      const session = HeldSession.open(folder, id, "exec yes", undefined, "90");
       session.send("c", `100000${ahead}`);
       await until(() => session.receivedBytes === 100_000);
       const second = HeldSession.attach(folder, id, 100_000);
