@@ -1,5 +1,6 @@
 import { AppError } from "../errors.ts";
 import type { Actor, ServerSocket, SocketHandlers } from "../http/context.ts";
+import { giveBack } from "../lib/give-back.ts";
 import type { Logger } from "../lib/logger.ts";
 import { TokenBucket } from "../lib/token-bucket.ts";
 import { CLOSE, type CloseCode, closeReason, refusal } from "./close.ts";
@@ -209,6 +210,7 @@ export class Connection implements SocketHandlers, Member {
     if (channel === null) return;
     if (typeof frame !== "string" && this.#options.speaksBinary) {
       channel.binary(frame);
+      giveBack(frame);
       return;
     }
     const message = parse(frame);

@@ -35,7 +35,7 @@ export const SOCKET_LIMITS = {
   /** Resizes closer together than this are one: the last wins. */
   resizeEveryMs: 50,
   /** Input is acknowledged this late, so that who types gets few messages besides the echo … */
-  acknowledgeAfterMs: 100,
+  acknowledgeAfterMs: 500,
   /** … or at once, when so much of it is not. */
   acknowledgeBytes: 64 * KIB,
 } as const;

@@ -1,5 +1,6 @@
 import { dlopen, FFIType, ptr } from "bun:ffi";
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
+import { giveBack } from "../../lib/give-back.ts";
 import type { TerminalSize } from "../runtime.ts";
 
 /** ioctl_tty(2), as every processor that Bun runs on has them. */
@@ -8,9 +9,6 @@ const TIOCGPTN = 0x80045430;
 const TIOCSWINSZ = 0x5414;
 /** open(2): no child gets it. */
 const O_CLOEXEC = 0o2000000;
-
-/** What it is worth to give back at once of what was read. */
-const LARGE_BYTES = 1024;
 
 /** glibc's and musl's names. */
 const C_LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
@@ -42,14 +40,6 @@ function control(fd: number, request: number, argument: Int32Array | Uint16Array
   loaded ??= loadLibrary();
   if (loaded.ioctl(fd, request, ptr(argument)) !== 0)
     throw new Error("a pseudo-terminal can't be controlled");
-}
-
-/**
- * A read that waited for long has come of age with its chunk, which would stay until the rare collection of all.
- * Of a small one that takes longer than it is worth.
- */
-function giveBack(chunk: Uint8Array<ArrayBuffer>): void {
-  if (chunk.byteLength >= LARGE_BYTES) chunk.buffer.transfer(0);
 }
 
 /**
@@ -102,19 +92,11 @@ export class Pseudoterminal {
     }
   }
 
-  /** How many of `bytes` were taken; none while the input queue is full. */
+  /** How many of `bytes` were taken; none while the input queue is full, or once nobody has the other side. */
   write(bytes: Uint8Array): number {
-    if (this.#isClosed) return bytes.byteLength;
-    // Between a key and its echo, each microsecond counts. What the C library says no to, Bun says why.
-    const taken = Number(loaded?.write(this.#fd, bytes, bytes.byteLength) ?? -1);
-    if (taken >= 0) return taken;
-    try {
-      return writeSync(this.#fd, bytes);
-    } catch (error) {
-      if (error instanceof Error && "code" in error && error.code === "EAGAIN") return 0;
-      // Nobody has the other side any more.
-      return bytes.byteLength;
-    }
+    if (this.#isClosed || !loaded) return 0;
+    // Between a key and its echo, each microsecond counts: Bun's own takes more of them, and throws where it may block.
+    return Math.max(0, Number(loaded.write(this.#fd, bytes, bytes.byteLength)));
   }
 
   resize({ cols, rows }: TerminalSize): void {

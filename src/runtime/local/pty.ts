@@ -11,7 +11,10 @@ const TURN_BYTES = 96 * 1024;
 const TYPING_TURN_MS = 3;
 /** … and someone who typed so lately still does. */
 const TYPING_MS = 500;
-/** Nothing tells when a full input queue has room again: it is tried after this, and later ever more rarely. */
+/**
+ * Nothing tells when a full input queue has room again, but that its program prints may be because it has read: it is
+ * tried then, and after this, later ever more rarely.
+ */
 const INPUT_RETRY_MS = { first: 1, most: 20 };
 /** How long the last output may take to arrive once the shell is gone. */
 const LAST_OUTPUT_MS = 500;
@@ -48,13 +51,14 @@ export function spawnPty(
   let over = false;
   /** The shell has gone: what it printed last is read, whoever may be slow to take it. */
   let isLast = false;
+  let isHungUp = false;
   /** Resolves when it may be read on. */
   let paused: PromiseWithResolvers<void> | null = null;
   let turnBytes = 0;
   let waiting: Uint8Array[] = [];
   let waitingBytes = 0;
   let retryMs = INPUT_RETRY_MS.first;
-  let isRetrying = false;
+  let retryTimer: Timer | undefined;
   const closed = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
 
@@ -65,6 +69,7 @@ export function spawnPty(
   function take(bytes: Uint8Array): Promise<void> | undefined {
     if (over) return undefined;
     onData(bytes);
+    if (waitingBytes > 0) writeOn();
     turnBytes += bytes.byteLength;
     return turnBytes >= TURN_BYTES ? endTurn() : paused?.promise;
   }
@@ -85,24 +90,31 @@ export function spawnPty(
     while (waiting[0] && !over) {
       const taken = terminal.write(waiting[0]);
       waitingBytes -= taken;
-      if (taken === waiting[0].byteLength) waiting.shift();
-      else waiting[0] = waiting[0].subarray(taken);
       if (taken > 0) retryMs = INPUT_RETRY_MS.first;
-      else {
+      if (taken < waiting[0].byteLength) {
+        waiting[0] = waiting[0].subarray(taken);
         retryLater();
         break;
       }
+      waiting.shift();
     }
     if (wasHigh && waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES && !over) onDrain();
   }
 
+  function dropWaiting(): void {
+    const wasHigh = waitingBytes > PTY_INPUT_HIGH_WATER_BYTES;
+    waiting = [];
+    waitingBytes = 0;
+    clearTimeout(retryTimer);
+    if (wasHigh && !over) onDrain();
+  }
+
   function retryLater(): void {
-    isRetrying = true;
-    setTimeout(() => {
-      isRetrying = false;
+    retryTimer ??= setTimeout(() => {
+      retryTimer = undefined;
+      retryMs = Math.min(retryMs * 2, INPUT_RETRY_MS.most);
       writeOn();
     }, retryMs);
-    retryMs = Math.min(retryMs * 2, INPUT_RETRY_MS.most);
   }
 
   function resume(): void {
@@ -110,7 +122,12 @@ export function spawnPty(
     paused = null;
   }
 
-  void terminal.read(take).finally(closed.resolve);
+  void terminal.read(take).finally(() => {
+    // Nobody has the other side: what waits for it is of no use any more.
+    isHungUp = true;
+    dropWaiting();
+    closed.resolve();
+  });
   void child.exited.then(async () => {
     isLast = true;
     resume();
@@ -119,7 +136,6 @@ export function spawnPty(
     await Promise.race([closed.promise, limit.promise]);
     clearTimeout(timer);
     over = true;
-    waiting = [];
     await terminal.close();
     onExit(exitCodeOf(child.exitCode, child.signalCode));
     ended.resolve();
@@ -129,13 +145,13 @@ export function spawnPty(
     pid: child.pid,
     ended: ended.promise,
     write(bytes) {
-      if (over || bytes.byteLength === 0) return true;
+      if (over || isHungUp || bytes.byteLength === 0) return true;
       const taken = waitingBytes > 0 ? 0 : terminal.write(bytes);
       if (taken < bytes.byteLength) {
         const rest = new Uint8Array(bytes.subarray(taken));
         waiting.push(rest);
         waitingBytes += rest.byteLength;
-        if (!isRetrying) writeOn();
+        retryLater();
       }
       lastTyped = { pid: child.pid, at: performance.now() };
       return waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES;

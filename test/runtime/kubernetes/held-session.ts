@@ -28,11 +28,7 @@ export class HeldSession {
   receivedBytes = 0;
   onOutput: (bytes: Uint8Array) => void;
 
-  constructor(
-    args: string[],
-    onOutput: (bytes: Uint8Array) => void = () => {},
-    holder = ["perl", HOLDER],
-  ) {
+  constructor(args: string[], onOutput: (bytes: Uint8Array) => void = () => {}, holder = ["perl", HOLDER]) {
     this.onOutput = onOutput;
     const command = [...holder, ...args];
     this.#process =
