@@ -31,15 +31,32 @@ export class ByteQueue {
     this.#chunks.push({ bytes: chunk, start: 0, end: rest.length });
   }
 
-  /** Takes from the front: some, at most `atMost`, and none only when there are none. Valid until the next `push`. */
-  take(atMost: number): Uint8Array {
+  /** The front: some, at most `atMost`, and none only when there are none. It stays; valid until the next `push`. */
+  peek(atMost = Number.POSITIVE_INFINITY): Uint8Array {
     const first = this.#chunks[0];
     if (first === undefined) return new Uint8Array(0);
-    const to = Math.min(first.end, first.start + atMost);
-    const taken = first.bytes.subarray(first.start, to);
-    first.start = to;
-    this.#length -= taken.length;
+    return first.bytes.subarray(first.start, Math.min(first.end, first.start + atMost));
+  }
+
+  /** Drops `length` bytes of what `peek` gives. @throws RangeError when that is less */
+  drop(length: number): void {
+    if (length > this.peek().length) throw new RangeError(`the front has fewer than ${length} bytes`);
+    const first = this.#chunks[0];
+    if (first === undefined) return;
+    first.start += length;
+    this.#length -= length;
     if (first.start === first.end) this.#chunks.shift();
+  }
+
+  /** Takes from the front what `peek` gives. */
+  take(atMost: number): Uint8Array {
+    const taken = this.peek(atMost);
+    this.drop(taken.length);
     return taken;
+  }
+
+  clear(): void {
+    this.#chunks.length = 0;
+    this.#length = 0;
   }
 }

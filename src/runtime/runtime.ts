@@ -156,8 +156,8 @@ export interface TerminalJobs {
 /** A shell on a pseudo-terminal inside an environment. After its exit every method does nothing. */
 export interface Pty {
   /**
-   * Takes all of `bytes`. False when more than PTY_INPUT_HIGH_WATER_BYTES wait on the way: nothing more
-   * should be written before `onDrain`.
+   * Takes all of `bytes`, which are the caller's again afterwards. False when more than
+   * PTY_INPUT_HIGH_WATER_BYTES wait on the way: nothing more should be written before `onDrain`.
    */
   write(bytes: Uint8Array, place?: InputPlace): boolean;
   /** Else what is written is as good as taken. */

@@ -6,6 +6,7 @@ test("gives what was put in, in order, in any pieces", () => {
   const step = fc.oneof(
     fc.record({ push: fc.uint8Array({ maxLength: 9000 }) }),
     fc.record({ take: fc.integer({ min: 1, max: 9000 }) }),
+    fc.record({ dropOf: fc.integer({ min: 1, max: 9000 }) }),
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
@@ -16,6 +17,11 @@ test("gives what was put in, in order, in any pieces", () => {
         if ("push" in each) {
           put.push(each.push);
           queue.push(each.push);
+        } else if ("dropOf" in each) {
+          const front = queue.peek();
+          const dropped = Math.min(each.dropOf, front.length);
+          got.push(front.slice(0, dropped));
+          queue.drop(dropped);
         } else {
           const taken = queue.take(each.take);
           expect(taken.length).toBeLessThanOrEqual(each.take);
@@ -36,4 +42,13 @@ test("keeps its own copy", () => {
   queue.push(bytes);
   bytes.fill(0);
   expect(Buffer.from(queue.take(9)).toString()).toBe("ab");
+});
+
+test("drops no more than its front has, and everything when it is cleared", () => {
+  const queue = new ByteQueue();
+  queue.push(Buffer.from("ab"));
+  expect(() => queue.drop(3)).toThrow(RangeError);
+  expect(queue.length).toBe(2);
+  queue.clear();
+  expect([queue.length, queue.peek().length]).toEqual([0, 0]);
 });

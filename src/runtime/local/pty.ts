@@ -1,5 +1,6 @@
 import { closeSync } from "node:fs";
 import { constants } from "node:os";
+import { ByteQueue } from "../../lib/byte-queue.ts";
 import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
 import { jobsOf } from "./jobs.ts";
 import { endProcesses, familyOf, scanProcesses } from "./processes.ts";
@@ -55,8 +56,7 @@ export function spawnPty(
   /** Resolves when it may be read on. */
   let paused: PromiseWithResolvers<void> | null = null;
   let turnBytes = 0;
-  let waiting: Uint8Array[] = [];
-  let waitingBytes = 0;
+  const waiting = new ByteQueue();
   let retryMs = INPUT_RETRY_MS.first;
   let retryTimer: Timer | undefined;
   const closed = Promise.withResolvers<void>();
@@ -69,7 +69,7 @@ export function spawnPty(
   function take(bytes: Uint8Array): Promise<void> | undefined {
     if (over) return undefined;
     onData(bytes);
-    if (waitingBytes > 0) writeOn();
+    if (waiting.length > 0) writeOn();
     turnBytes += bytes.byteLength;
     return turnBytes >= TURN_BYTES ? endTurn() : paused?.promise;
   }
@@ -86,27 +86,22 @@ export function spawnPty(
   }
 
   function writeOn(): void {
-    const wasHigh = waitingBytes > PTY_INPUT_HIGH_WATER_BYTES;
-    while (waiting[0] && !over) {
-      const taken = terminal.write(waiting[0]);
-      waitingBytes -= taken;
+    const wasHigh = isHigh();
+    while (waiting.length > 0 && !over) {
+      const bytes = waiting.peek();
+      const taken = terminal.write(bytes);
+      waiting.drop(taken);
       if (taken > 0) retryMs = INPUT_RETRY_MS.first;
-      if (taken < waiting[0].byteLength) {
-        waiting[0] = waiting[0].subarray(taken);
+      if (taken < bytes.byteLength) {
         retryLater();
         break;
       }
-      waiting.shift();
     }
-    if (wasHigh && waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES && !over) onDrain();
+    if (wasHigh && !isHigh() && !over) onDrain();
   }
 
-  function dropWaiting(): void {
-    const wasHigh = waitingBytes > PTY_INPUT_HIGH_WATER_BYTES;
-    waiting = [];
-    waitingBytes = 0;
-    clearTimeout(retryTimer);
-    if (wasHigh && !over) onDrain();
+  function isHigh(): boolean {
+    return waiting.length > PTY_INPUT_HIGH_WATER_BYTES;
   }
 
   function retryLater(): void {
@@ -125,7 +120,10 @@ export function spawnPty(
   void terminal.read(take).finally(() => {
     // Nobody has the other side: what waits for it is of no use any more.
     isHungUp = true;
-    dropWaiting();
+    clearTimeout(retryTimer);
+    const wasHigh = isHigh();
+    waiting.clear();
+    if (wasHigh && !over) onDrain();
     closed.resolve();
   });
   void child.exited.then(async () => {
@@ -146,15 +144,13 @@ export function spawnPty(
     ended: ended.promise,
     write(bytes) {
       if (over || isHungUp || bytes.byteLength === 0) return true;
-      const taken = waitingBytes > 0 ? 0 : terminal.write(bytes);
+      const taken = waiting.length > 0 ? 0 : terminal.write(bytes);
       if (taken < bytes.byteLength) {
-        const rest = new Uint8Array(bytes.subarray(taken));
-        waiting.push(rest);
-        waitingBytes += rest.byteLength;
+        waiting.push(bytes.subarray(taken));
         retryLater();
       }
       lastTyped = { pid: child.pid, at: performance.now() };
-      return waitingBytes <= PTY_INPUT_HIGH_WATER_BYTES;
+      return !isHigh();
     },
     resize(size) {
       if (!over) terminal.resize(size);

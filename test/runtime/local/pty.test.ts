@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { spawnPty } from "../../../src/runtime/local/pty.ts";
 import { settled, until } from "../../until.ts";
 
@@ -139,6 +139,31 @@ describe("a terminal", () => {
     await pty.ended;
     expect(drained).toBe(1);
     expect(text).toContain(new Bun.CryptoHasher("sha256").update(input).digest("hex"));
+  });
+
+  test("takes no more of what nobody can read, and lets whoever types go on", async () => {
+    let text = "";
+    let drained = 0;
+    const go = `/tmp/devpocket-go-${crypto.randomUUID()}`;
+    const command = `echo ready; until [ -e ${go} ]; do sleep 0.01; done; exec <&- >&- 2>&-; exec sleep 1000`;
+    const pty = spawnPty(
+      ["sh", "-c", `stty raw -echo; ${command}`],
+      { cwd: "/tmp", env: { PATH: "/usr/bin:/bin" } },
+      {
+        size: SIZE,
+        onData: (bytes) => (text += Buffer.from(bytes)),
+        onExit: () => {},
+        onDrain: () => drained++,
+      },
+    );
+    await until(() => text.includes("ready"));
+    expect(pty.write(Buffer.alloc(1_000_000))).toBe(false);
+    await Bun.write(go, "");
+    await until(() => drained === 1);
+    expect(pty.write(Buffer.alloc(1_000_000))).toBe(true);
+    pty.kill();
+    await pty.ended;
+    rmSync(go);
   });
 
   test("leaves no descriptor open", async () => {
