@@ -74,8 +74,9 @@ export class Pseudoterminal {
   }
 
   /**
-   * Gives what is printed to `take`, valid until what that returns has resolved. Nothing is read before: what is not
-   * taken holds its program up. Resolves when nobody has the other side any more, or it is closed.
+   * Gives what is printed to `take`, valid until what that returns has resolved. Nothing is read before, but for some
+   * 16 KiB that Bun keeps ready: what is not taken holds its program up. Resolves when nobody has the other side any
+   * more, or it is closed.
    */
   async read(take: (bytes: Uint8Array) => Promise<void> | undefined): Promise<void> {
     for (;;) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { spawnPty } from "../../../src/runtime/local/pty.ts";
 import { settled, until } from "../../until.ts";
 
@@ -45,6 +45,26 @@ describe("a flooding terminal", () => {
     expect(total - pausedAt).toBeLessThan(300_000);
     terminal.pty.resume();
     await until(() => terminal.total > total + 1_000_000);
+  });
+
+  test("that is paused is held up by little things too, each of which was read as soon as it came", async () => {
+    const printed = `/tmp/devpocket-printed-${crypto.randomUUID()}`;
+    const line = "x".repeat(4000);
+    const command = `while :; do echo ${line}; n=$((n + 1)); echo $n >${printed}; sleep 0.001; done`;
+    let text = "";
+    await using terminal = flood(`stty raw -echo; ${command}`, (_total, bytes) => {
+      text += Buffer.from(bytes);
+      if (text.length < 20_000) return;
+      terminal.pty.pause();
+    });
+    await until(() => text.length >= 20_000);
+    const lines = () => Number(readFileSync(printed, "utf8"));
+    expect((await settled(lines)) * line.length).toBeLessThan(300_000);
+    const length = text.length;
+    terminal.pty.resume();
+    await until(() => text.length > length);
+    expect(text.split("\n").every((printed) => line.startsWith(printed))).toBe(true);
+    rmSync(printed);
   });
 
   test("lets other work run meanwhile", async () => {
