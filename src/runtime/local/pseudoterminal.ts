@@ -1,7 +1,9 @@
-import { dlopen, FFIType, ptr } from "bun:ffi";
+import { ptr } from "bun:ffi";
 import { closeSync, constants, openSync } from "node:fs";
-import { giveBack } from "../../lib/give-back.ts";
+import { lazily } from "../../lib/lazily.ts";
 import type { TerminalSize } from "../runtime.ts";
+import { libc } from "./libc.ts";
+import { Poller } from "./poller.ts";
 
 /** ioctl_tty(2), as every processor that Bun runs on has them. */
 const TIOCSPTLCK = 0x40045431;
@@ -10,35 +12,17 @@ const TIOCSWINSZ = 0x5414;
 /** open(2): no child gets it. */
 const O_CLOEXEC = 0o2000000;
 
-/** glibc's and musl's names. */
-const C_LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+/** n_tty gives a page less one byte at a time, however much there is. */
+const PAGE_BYTES = 4095;
+/** What was read last, of whichever terminal: two pages, since the kernel fills the next one while they are taken. */
+const piece = new Uint8Array(2 * PAGE_BYTES);
+const pages = [piece.subarray(0, PAGE_BYTES), piece.subarray(PAGE_BYTES)];
 
-type CLibrary = ReturnType<typeof openLibrary>;
-
-let loaded: CLibrary | undefined;
-
-function openLibrary(name: string) {
-  const { symbols } = dlopen(name, {
-    ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
-    write: { args: [FFIType.i32, FFIType.ptr, FFIType.u64], returns: FFIType.i64_fast },
-  });
-  return symbols;
-}
-
-function loadLibrary(): CLibrary {
-  for (const name of C_LIBRARIES) {
-    try {
-      return openLibrary(name);
-    } catch {
-      // It may be another one.
-    }
-  }
-  throw new Error("no C library was found to open terminals with");
-}
+/** Of all terminals. */
+const poller = lazily(() => new Poller());
 
 function control(fd: number, request: number, argument: Int32Array | Uint16Array): void {
-  loaded ??= loadLibrary();
-  if (loaded.ioctl(fd, request, ptr(argument)) !== 0)
+  if (libc().ioctl(fd, request, ptr(argument)) !== 0)
     throw new Error("a pseudo-terminal can't be controlled");
 }
 
@@ -49,19 +33,19 @@ function control(fd: number, request: number, argument: Int32Array | Uint16Array
  */
 export class Pseudoterminal {
   readonly #fd: number;
-  readonly #output;
   #isClosed = false;
+  #ended: () => void = () => {};
 
   /** @throws when the system has none left */
   constructor(size: TerminalSize) {
     const { O_RDWR, O_NOCTTY, O_NONBLOCK } = constants;
     this.#fd = openSync("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-    this.#output = Bun.file(this.#fd).stream().getReader();
     try {
+      poller().add(this.#fd);
       control(this.#fd, TIOCSPTLCK, new Int32Array([0]));
       this.resize(size);
     } catch (error) {
-      void this.close();
+      this.close();
       throw error;
     }
   }
@@ -74,30 +58,61 @@ export class Pseudoterminal {
   }
 
   /**
-   * Gives what is printed to `take`, valid until what that returns has resolved. Nothing is read before, but for some
-   * 16 KiB that Bun keeps ready: what is not taken holds its program up. Resolves when nobody has the other side any
-   * more, or it is closed.
+   * Gives what is printed to `take`, valid during the call. While what that returns has not resolved nothing is read:
+   * what is not taken holds its program up. Resolves when nobody has the other side any more, or it is closed.
    */
-  async read(take: (bytes: Uint8Array) => Promise<void> | undefined): Promise<void> {
+  read(take: (bytes: Uint8Array) => Promise<void> | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#ended = resolve;
+      const readOn = () => {
+        try {
+          this.#readOn(take, readOn);
+        } catch (error) {
+          reject(error);
+        }
+      };
+      readOn();
+    });
+  }
+
+  /** Reads all that is there, unless it has to wait for `take`; `readOn` is called for more. */
+  #readOn(take: (bytes: Uint8Array) => Promise<void> | undefined, readOn: () => void): void {
     for (;;) {
-      let printed: Uint8Array<ArrayBuffer> | undefined;
-      try {
-        printed = (await this.#output.read()).value;
-      } catch {
-        // Nobody has the other side any more.
+      const isLast = this.#isClosed || poller().isHungUp(this.#fd);
+      const bytes = this.#readNow();
+      if (!bytes && isLast) {
+        this.#ended();
+        return;
       }
-      if (!printed) return;
-      const taken = take(printed);
-      if (taken) await taken;
-      giveBack(printed);
+      const taken = bytes && take(bytes);
+      if (taken) {
+        void taken.then(readOn);
+        return;
+      }
+      if (!isLast && bytes?.byteLength !== piece.byteLength) {
+        poller().wait(this.#fd, readOn);
+        return;
+      }
     }
+  }
+
+  #readNow(): Uint8Array | null {
+    if (this.#isClosed) return null;
+    const { read } = libc();
+    let length = 0;
+    for (const page of pages) {
+      const got = Number(read(this.#fd, page, PAGE_BYTES));
+      length += Math.max(0, got);
+      if (got < PAGE_BYTES) break;
+    }
+    return length > 0 ? piece.subarray(0, length) : null;
   }
 
   /** How many of `bytes` were taken; none while the input queue is full, or once nobody has the other side. */
   write(bytes: Uint8Array): number {
-    if (this.#isClosed || !loaded) return 0;
+    if (this.#isClosed) return 0;
     // Between a key and its echo, each microsecond counts: Bun's own takes more of them, and throws where it may block.
-    return Math.max(0, Number(loaded.write(this.#fd, bytes, bytes.byteLength)));
+    return Math.max(0, Number(libc().write(this.#fd, bytes, bytes.byteLength)));
   }
 
   resize({ cols, rows }: TerminalSize): void {
@@ -105,11 +120,11 @@ export class Pseudoterminal {
   }
 
   /** Hangs up: the programs that still have the other side get SIGHUP. */
-  async close(): Promise<void> {
+  close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    // What is being read is given up; it has failed already where nobody has the other side.
-    await this.#output.cancel().catch(() => {});
+    poller().remove(this.#fd);
     closeSync(this.#fd);
+    this.#ended();
   }
 }

@@ -134,7 +134,7 @@ export function spawnPty(
     await Promise.race([closed.promise, limit.promise]);
     clearTimeout(timer);
     over = true;
-    await terminal.close();
+    terminal.close();
     onExit(exitCodeOf(child.exitCode, child.signalCode));
     ended.resolve();
   });
@@ -180,7 +180,7 @@ function spawnOn(
     fd = terminal.openTerminal();
     return Bun.spawn(["setsid", "-c", ...command], { cwd, env, stdio: [fd, fd, fd] });
   } catch (error) {
-    void terminal.close();
+    terminal.close();
     throw error;
   } finally {
     if (fd !== undefined) closeSync(fd);
