@@ -2,9 +2,9 @@
 const LARGE_BYTES = 1024;
 
 /**
- * Gives the memory of `bytes`, which nobody uses any more, back at once: `bytes` is empty then. A chunk of a stream
- * otherwise stays until a collection, and the next one takes memory that was never touched, which costs more than
- * the chunk; one that a pending read has waited for has come of age, and stays until the rare collection of all.
+ * Gives the memory of `bytes`, which nobody uses any more, back at once: `bytes` is empty then. A frame that has
+ * come otherwise stays until a collection, and the next one takes memory that was never touched, which costs more than
+ * the frame.
  *
  * Does nothing with little ones, and with a part of something else.
  */

@@ -2,6 +2,9 @@ import { dlopen, FFIType } from "bun:ffi";
 
 const { i32, i64_fast, ptr, u32, u64, u64_fast } = FFIType;
 
+/** open(2), and what else opens: no child gets it. Node has no constant for it. */
+export const O_CLOEXEC = 0o2000000;
+
 /** glibc's and musl's names. */
 const NAMES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
 

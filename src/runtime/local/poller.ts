@@ -1,16 +1,14 @@
 import { ptr } from "bun:ffi";
-import { closeSync } from "node:fs";
-import { libc } from "./libc.ts";
+import { constants } from "node:fs";
+import { libc, O_CLOEXEC } from "./libc.ts";
 
 /** epoll(7). Of its events a hang-up is told of whether asked for or not. */
-const EPOLL = { add: 1, remove: 2, modify: 3, in: 0x1, error: 0x8, hangUp: 0x10, closeOnExec: 0o2000000 };
+const EPOLL = { add: 1, remove: 2, modify: 3, in: 0x1, error: 0x8, hangUp: 0x10 };
 /** struct epoll_event: its size and the place of its data, in 32 bits each. It is packed on one processor only. */
 const EVENT = process.arch === "x64" ? { words: 3, data: 1 } : { words: 4, data: 2 };
 /** So many are told of at once; of the others with the next turn of the event loop. */
 const EVENTS = 256;
 
-/** Nonblocking, and closed on exec. */
-const EVENTFD_FLAGS = 0o2004000;
 /** io_setup(2) and its kin have no functions in the C library. */
 const AIO =
   process.arch === "x64"
@@ -45,7 +43,7 @@ export class Poller {
 
   /** @throws when the system has no epoll instance left */
   constructor(waker: Waker = wakeByAny) {
-    this.#epoll = libc().epoll_create1(EPOLL.closeOnExec);
+    this.#epoll = libc().epoll_create1(O_CLOEXEC);
     if (this.#epoll < 0) throw new Error("there is nothing left to watch terminals with");
     waker(this.#epoll, () => this.#tell());
   }
@@ -116,11 +114,14 @@ export class Poller {
 export type Waker = (epoll: number, wake: () => void) => void;
 
 /** By the kernel where it can, else by the clock. */
-export const wakeByAny: Waker = (epoll, wake) => {
+const wakeByAny: Waker = (epoll, wake) => wakeByKernel(epoll, wake, () => wakeByTimer(epoll, wake));
+
+/** By the kernel; `lost` is called when it can't tell, or can't any more. */
+export function wakeByKernel(epoll: number, wake: () => void, lost: () => void): void {
   const poll = KernelPoll.open(epoll);
-  if (poll) void poll.wake(wake).finally(() => wakeByTimer(epoll, wake));
-  else wakeByTimer(epoll, wake);
-};
+  if (poll) void poll.wake(wake).then(lost);
+  else lost();
+}
 
 /** For where the kernel can't tell: it is looked again and again. */
 export const wakeByTimer: Waker = (_epoll, wake) => {
@@ -143,12 +144,10 @@ class KernelPoll {
   static open(epoll: number): KernelPoll | null {
     const context = new BigUint64Array(1);
     if (Number(libc().syscall(AIO.setup, ANSWERS, ptr(context), 0, 0, 0)) !== 0) return null;
-    const count = libc().eventfd(0, EVENTFD_FLAGS);
+    const count = libc().eventfd(0, constants.O_NONBLOCK | O_CLOEXEC);
     if (count < 0) return null;
     const poll = new KernelPoll(epoll, Number(context[0]), count);
-    if (poll.#submit()) return poll;
-    closeSync(count);
-    return null;
+    return poll.#submit() ? poll : null;
   }
 
   private constructor(epoll: number, context: number, count: number) {

@@ -2,15 +2,13 @@ import { ptr } from "bun:ffi";
 import { closeSync, constants, openSync } from "node:fs";
 import { lazily } from "../../lib/lazily.ts";
 import type { TerminalSize } from "../runtime.ts";
-import { libc } from "./libc.ts";
+import { libc, O_CLOEXEC } from "./libc.ts";
 import { Poller } from "./poller.ts";
 
 /** ioctl_tty(2), as every processor that Bun runs on has them. */
 const TIOCSPTLCK = 0x40045431;
 const TIOCGPTN = 0x80045430;
 const TIOCSWINSZ = 0x5414;
-/** open(2): no child gets it. */
-const O_CLOEXEC = 0o2000000;
 
 /** n_tty gives a page less one byte at a time, however much there is. */
 const PAGE_BYTES = 4095;

@@ -63,7 +63,9 @@ describe("a flooding terminal", () => {
     const length = text.length;
     terminal.pty.resume();
     await until(() => text.length > length);
-    expect(text.split("\n").every((printed) => line.startsWith(printed))).toBe(true);
+    expect(text.split("\n").every((each) => line.startsWith(each))).toBe(true);
+    terminal.pty.kill();
+    await terminal.pty.ended;
     rmSync(printed);
   });
 
@@ -123,15 +125,26 @@ describe("a flooding terminal", () => {
 describe("a terminal", () => {
   const SIZE = { cols: 101, rows: 33 };
 
-  async function outputOf(command: string): Promise<string> {
-    let text = "";
+  /** A terminal in which `command` runs, and what is told of it. */
+  function start(command: string) {
+    const told = { text: "", drained: 0 };
     const pty = spawnPty(
       ["sh", "-c", command],
       { cwd: "/tmp", env: { PATH: "/usr/bin:/bin" } },
-      { size: SIZE, onData: (bytes) => (text += Buffer.from(bytes)), onExit: () => {}, onDrain: () => {} },
+      {
+        size: SIZE,
+        onData: (bytes) => (told.text += Buffer.from(bytes)),
+        onExit: () => {},
+        onDrain: () => told.drained++,
+      },
     );
+    return { pty, told };
+  }
+
+  async function outputOf(command: string): Promise<string> {
+    const { pty, told } = start(command);
     await pty.ended;
-    return text;
+    return told.text;
   }
 
   test("has its size, and is its session's own", async () => {
@@ -141,45 +154,23 @@ describe("a terminal", () => {
   });
 
   test("takes all input that its program reads late, and says when more may follow", async () => {
-    let text = "";
-    let drained = 0;
-    const pty = spawnPty(
-      ["sh", "-c", "stty raw -echo; echo ready; sleep 0.3; head -c 1000000 | sha256sum"],
-      { cwd: "/tmp", env: { PATH: "/usr/bin:/bin" } },
-      {
-        size: SIZE,
-        onData: (bytes) => (text += Buffer.from(bytes)),
-        onExit: () => {},
-        onDrain: () => drained++,
-      },
-    );
-    await until(() => text.includes("ready"));
+    const { pty, told } = start("stty raw -echo; echo ready; sleep 0.3; head -c 1000000 | sha256sum");
+    await until(() => told.text.includes("ready"));
     const input = Buffer.alloc(1_000_000).map((_, n) => n % 251);
     expect(pty.write(input)).toBe(false);
     await pty.ended;
-    expect(drained).toBe(1);
-    expect(text).toContain(new Bun.CryptoHasher("sha256").update(input).digest("hex"));
+    expect(told.drained).toBe(1);
+    expect(told.text).toContain(new Bun.CryptoHasher("sha256").update(input).digest("hex"));
   });
 
   test("takes no more of what nobody can read, and lets whoever types go on", async () => {
-    let text = "";
-    let drained = 0;
     const go = `/tmp/devpocket-go-${crypto.randomUUID()}`;
     const command = `echo ready; until [ -e ${go} ]; do sleep 0.01; done; exec <&- >&- 2>&-; exec sleep 1000`;
-    const pty = spawnPty(
-      ["sh", "-c", `stty raw -echo; ${command}`],
-      { cwd: "/tmp", env: { PATH: "/usr/bin:/bin" } },
-      {
-        size: SIZE,
-        onData: (bytes) => (text += Buffer.from(bytes)),
-        onExit: () => {},
-        onDrain: () => drained++,
-      },
-    );
-    await until(() => text.includes("ready"));
+    const { pty, told } = start(`stty raw -echo; ${command}`);
+    await until(() => told.text.includes("ready"));
     expect(pty.write(Buffer.alloc(1_000_000))).toBe(false);
     await Bun.write(go, "");
-    await until(() => drained === 1);
+    await until(() => told.drained === 1);
     expect(pty.write(Buffer.alloc(1_000_000))).toBe(true);
     pty.kill();
     await pty.ended;
