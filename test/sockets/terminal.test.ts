@@ -583,7 +583,8 @@ describe("an environment's life", () => {
       },
     });
     const client = new Client(server.url({ cols: 70, rows: 20 }));
-    await until(() => ptys.length === 1);
+    // The terminal may be asked for before the client knows that it is connected.
+    await until(() => ptys.length === 1 && client.socket.readyState === WebSocket.OPEN);
     client.send({ type: "resize", cols: 71, rows: 21 });
     client.send({ type: "resize", cols: 72, rows: 22 });
     client.send({ type: "ping" });
