@@ -28,10 +28,9 @@ async function devpocket(args: string[], environment: Record<string, string> = {
   return { code: await run.exited, out, err };
 }
 
-function inDatabase(dataDir: string, statement: string): void {
-  const database = new Database(join(dataDir, "devpocket.db"));
-  database.run(statement);
-  database.close();
+function inDatabase(dataDir: string, statement: string): unknown[] {
+  using database = new Database(join(dataDir, "devpocket.db"));
+  return database.query(statement).all();
 }
 
 describe("the command line", () => {
@@ -137,6 +136,10 @@ describe("a first start", () => {
       { name: "local", provider: "local", kubeconfig: null },
     ]);
     expect(await first.stop()).toBe(0);
+    expect(inDatabase(dataDir, "select password_hash from users")).toEqual([
+      // What hashing costs is made less in tests of its own process: a server's is OWASP's.
+      { password_hash: expect.stringMatching(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/) },
+    ]);
 
     const second = await TestServer.start({
       dataDir,

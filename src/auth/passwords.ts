@@ -1,12 +1,14 @@
 import { AppError } from "../errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 
-/** argon2id as OWASP's password storage cheat sheet has it: 19 MiB, two passes, one lane. */
-const PARAMETERS = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as const;
-const PREFIX = `$argon2id$v=19$m=${PARAMETERS.memoryCost},t=${PARAMETERS.timeCost},p=1$`;
+/** What a hash takes of memory, in KiB, and passes over it. */
+interface Cost {
+  memoryCost: number;
+  timeCost: number;
+}
 
-/** Costs as much to check as a real hash and matches nothing anyone can know. */
-const NOBODY = `${PREFIX}${"A".repeat(43)}$${"A".repeat(43)}`;
+/** As OWASP's password storage cheat sheet has it: 19 MiB, two passes, one lane. */
+const OWASP_COST: Cost = { memoryCost: 19_456, timeCost: 2 };
 
 /** Some seconds of work: who came after them would have gone before their turn. */
 const MAX_WAITING = 64;
@@ -22,17 +24,22 @@ export interface Passwords {
 }
 
 /**
- * Hashing takes a thread and 19 MiB each time: at most `concurrency` run at once, so that a storm of
+ * argon2id. Hashing takes a thread and 19 MiB each time: at most `concurrency` run at once, so that a storm of
  * sign-ins leaves the machine to the terminals, and at most `maxWaiting` wait for their turn.
  */
 export function createPasswords({
   concurrency = 2,
   maxWaiting = MAX_WAITING,
+  cost = OWASP_COST,
 }: {
   concurrency?: number;
   maxWaiting?: number;
+  cost?: Cost;
 } = {}): Passwords {
   const slots = new Semaphore(concurrency);
+  const prefix = `$argon2id$v=19$m=${cost.memoryCost},t=${cost.timeCost},p=1$`;
+  /** Costs as much to check as a real hash and matches nothing anyone can know. */
+  const nobody = `${prefix}${"A".repeat(43)}$${"A".repeat(43)}`;
 
   async function inTurn<T>(work: () => Promise<T>): Promise<T> {
     if (slots.waiting >= maxWaiting) {
@@ -44,13 +51,14 @@ export function createPasswords({
   }
 
   return {
-    hash: (password) => inTurn(() => Bun.password.hash(normalised(password), PARAMETERS)),
+    hash: (password) =>
+      inTurn(() => Bun.password.hash(normalised(password), { algorithm: "argon2id", ...cost })),
     verify: (password, hash) =>
       inTurn(async () => {
-        const matches = await Bun.password.verify(normalised(password), hash ?? NOBODY, "argon2id");
+        const matches = await Bun.password.verify(normalised(password), hash ?? nobody, "argon2id");
         return matches && hash !== null;
       }),
-    isOutdated: (hash) => !hash.startsWith(PREFIX),
+    isOutdated: (hash) => !hash.startsWith(prefix),
   };
 }
 

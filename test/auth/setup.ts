@@ -24,6 +24,8 @@ import { createUserRoutes } from "../../src/users/routes.ts";
 
 export const SECRET = "a secret of the tests, long enough to sign";
 export const PASSWORD = "correct horse battery";
+/** argon2id's least: OWASP's would be a third of what these tests take. */
+const CHEAP = { memoryCost: 8, timeCost: 1 };
 
 interface AccountsOptions {
   registration?: "open" | "closed";
@@ -42,7 +44,7 @@ export function openAccounts({ registration = "open", smtpUrl, google: googleAt 
   const logged: string[] = [];
   const log = createLogger({ format: "text", level: "debug", write: (line) => void logged.push(line) });
   const ended: string[] = [];
-  const passwords = createPasswords();
+  const passwords = createPasswords({ cost: CHEAP });
   const tokens = createTokens({ secret: SECRET, now });
   const sessions = createSessions({ db, now, onSessionEnded: (id) => void ended.push(id) });
   const guard = createGuard({ tokens, sessions });
