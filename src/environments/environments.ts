@@ -171,6 +171,10 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
       store: logStore,
       streams: logStreams,
       owned: (id, userId) => rows.owned(id, userId),
+      watchDeletion: (id, deleted) =>
+        feed.watch(id, ({ status }) => {
+          if (status === "terminated") deleted();
+        }),
       requireActor,
       stopping,
     }),

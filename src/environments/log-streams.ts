@@ -1,5 +1,4 @@
 import { AppError } from "../errors.ts";
-import { endsWithin } from "../lib/within.ts";
 import type { StoredLine } from "../logs/chunk.ts";
 
 /** An idle stream says so this often: proxies cut what is silent, commonly after a minute. */
@@ -73,6 +72,8 @@ export function eventStream(
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let next: ReturnType<typeof batches.next> | undefined;
+  let isThere = false;
+  let wake = () => {};
   let begun = false;
   // A batch that nobody will ask for leaves the generator where it is, with all that it holds.
   end.signal.addEventListener("abort", () => void batches.return().catch(() => {}));
@@ -83,14 +84,37 @@ export function eventStream(
       // The headers go out with the first bytes, and a client that loses the stream comes back in a second.
       return "retry: 1000\n\n";
     }
-    next ??= batches.next();
-    const isThere = await endsWithin(heartbeatMs, next);
+    next ??= begin();
+    if (!isThere) await wait();
     if (!isSignedIn()) return undefined;
     if (!isThere) return ":\n\n";
     const result = await next;
     next = undefined;
     if (result.done) return undefined;
     return result.value.map((line) => `event: log\nid: ${line.seq}\ndata: ${render(line)}\n\n`).join("");
+  }
+
+  /** Of a batch its coming is waited for once, however many comments go out meanwhile: each wait would stay with it. */
+  function begin(): ReturnType<typeof batches.next> {
+    isThere = false;
+    const batch = batches.next();
+    const came = () => {
+      isThere = true;
+      wake();
+    };
+    batch.then(came, came);
+    return batch;
+  }
+
+  /** Until a batch has come, or a comment is due. */
+  function wait(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, heartbeatMs);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   return new ReadableStream<Uint8Array>(

@@ -7,7 +7,7 @@ import { wholeNumber } from "../http/pagination.ts";
 import { bearer, errors, newRouter } from "../http/router.ts";
 import { parseIsoTime } from "../lib/iso-time.ts";
 import type { StoredLine } from "../logs/chunk.ts";
-import { follow } from "../logs/follow.ts";
+import { type FollowOptions, follow } from "../logs/follow.ts";
 import type { Excerpt, LogStore } from "../logs/store.ts";
 import { eventStream, type LogStreams } from "./log-streams.ts";
 
@@ -16,6 +16,8 @@ export interface LogRoutesOptions {
   streams: LogStreams;
   /** The environment when it is the user's. */
   owned(id: string, userId: string): { id: string; name: string } | undefined;
+  /** Calls `deleted` when the environment is no more; returns how to stop that. */
+  watchDeletion(id: string, deleted: () => void): () => void;
   requireActor: MiddlewareHandler<HttpEnv>;
   /** Aborts when the server stops. */
   stopping: AbortSignal;
@@ -86,7 +88,8 @@ const Headers = z.object({
 });
 
 /** GET /api/v1/environments/{environment_id}/logs */
-export function createLogRoutes({ store, streams, owned, requireActor, stopping }: LogRoutesOptions) {
+export function createLogRoutes(options: LogRoutesOptions) {
+  const { store, streams, owned, watchDeletion, requireActor, stopping } = options;
   const router = newRouter();
 
   router.openapi(
@@ -113,7 +116,7 @@ export function createLogRoutes({ store, streams, owned, requireActor, stopping 
             "text/event-stream": {
               schema: z.string().openapi({
                 description:
-                  "With `follow`: events `log`; `id` is the line's offset, `data` a LogEntry as JSON",
+                  "With `follow`: events `log`; `id` is the line's offset, `data` a LogEntry as JSON. Ends with the environment, or the sign-in session",
               }),
             },
           },
@@ -149,16 +152,22 @@ export function createLogRoutes({ store, streams, owned, requireActor, stopping 
     const { userId, sessionId } = c.get("actor");
     const end = streams.enter({ userId, sessionId });
     const signal = AbortSignal.any([end.signal, stopping, c.req.raw.signal]);
-    signal.addEventListener("abort", () => end.abort());
+    const complete = new AbortController();
+    const unwatch = watchDeletion(environmentId, () => complete.abort());
+    signal.addEventListener("abort", () => {
+      unwatch();
+      end.abort();
+    });
     // Bun cuts a request that is silent for its idle timeout.
     c.env.server.timeout(c.req.raw, 0);
     const lastEventId = c.req.header("last-event-id") ?? "";
     // A browser that connects again repeats the query it began with; where it has come to is in the header.
     const after = /^\d{1,15}$/.test(lastEventId) ? Number(lastEventId) : query.since_offset;
+    const until = { signal, complete: complete.signal };
     const batches =
       after === undefined
-        ? lastThenFollow(store, environmentId, query, signal)
-        : follow(store, environmentId, { after, signal });
+        ? lastThenFollow(store, environmentId, query, until)
+        : follow(store, environmentId, { after, ...until });
     const isSignedIn = () => streams.sessionLives(sessionId);
     const body = eventStream(batches, (line) => JSON.stringify(logEntry(line)), end, isSignedIn);
     return new Response(body, {
@@ -184,12 +193,12 @@ async function* lastThenFollow(
   store: LogStore,
   environmentId: string,
   { lines, since }: Query,
-  signal: AbortSignal,
+  until: Omit<FollowOptions, "after">,
 ): AsyncGenerator<StoredLine[], void, void> {
   const after = store.lastSeq(environmentId);
   const { lines: last } = store.readLast(environmentId, lines, since);
   if (last.length > 0) yield last;
-  yield* follow(store, environmentId, { after, signal });
+  yield* follow(store, environmentId, { after, ...until });
 }
 
 function logEntry(line: StoredLine): z.output<typeof LogEntry> {

@@ -4,6 +4,7 @@ import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { AppError, type ErrorCode, invalidField } from "../errors.ts";
 import type { Logger } from "../lib/logger.ts";
+import { RuntimeRejected, RuntimeUnreachable } from "../runtime/runtime.ts";
 import { invalidJson } from "./body.ts";
 import type { HttpEnv } from "./context.ts";
 import { FIELD_CODES } from "./validation.ts";
@@ -108,6 +109,8 @@ function isDiskFull(error: unknown): boolean {
 /** Hono's validators throw an exception of their own for a body that they can't read. */
 function asAppError(error: Error, c: Context<HttpEnv>): AppError | undefined {
   if (error instanceof AppError) return error;
+  if (error instanceof RuntimeUnreachable) return new AppError("unavailable", "The cluster can't be reached");
+  if (error instanceof RuntimeRejected) return new AppError("unavailable", error.message);
   if (!(error instanceof HTTPException)) return undefined;
   if (error.status === 415) return new AppError("unsupported_media_type", "The body is of another type");
   if (error.status !== 400) return undefined;

@@ -60,7 +60,11 @@ const endRoute = createRoute({
   request: { params: z.object({ environment_id: EnvironmentId, session_id: z.string() }) },
   responses: {
     204: { description: "It is being ended" },
-    ...errors({ 401: "Not authenticated", 404: "No such environment or session" }),
+    ...errors({
+      401: "Not authenticated",
+      404: "No such environment or session",
+      503: "The cluster can't be reached to look for it",
+    }),
   },
 });
 

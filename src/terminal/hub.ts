@@ -149,7 +149,7 @@ export class TerminalHub {
     );
   }
 
-  /** Ends one session and what runs in it. @throws AppError when there is none */
+  /** Ends one session and what runs in it. @throws AppError when there is none; what `takeUp` throws */
   async end(environmentId: string, sessionId: string): Promise<void> {
     const session = await this.#find(environmentId, sessionId);
     if (!session || session.exit !== null) throw notFound("Terminal session");
@@ -208,14 +208,18 @@ export class TerminalHub {
     void this.#learn(environmentId).catch(() => undefined);
     const room = this.#room(environmentId);
     const { epoch } = room;
-    makeRoom(room);
+    if (excess(room, room.starting.size + 1) > dispensable(room).length) throw tooMany();
     const session = this.#session(environmentId, { id: newId(), size });
     room.starting.add(session.id);
     try {
       await session.start((options) => this.#options.open(environmentId, options));
-      if (this.#isOver(room, epoch)) {
+      try {
+        if (this.#isOver(room, epoch)) throw ended();
+        // Not before it runs: for one that can't be opened no other has to go.
+        makeRoom(room);
+      } catch (error) {
         session.kill();
-        throw ended();
+        throw error;
       }
       room.sessions.set(session.id, session);
       return session;
@@ -324,20 +328,30 @@ function ended(): RuntimeRejected {
   return new RuntimeRejected("rejected", "The environment has stopped");
 }
 
-/** Too many: one that has ended goes, else the one that has been detached longest. @throws AppError */
+/** Lets one session go where one more would be too many. @throws AppError when all are needed */
 function makeRoom(room: Room): void {
-  if (room.sessions.size + room.starting.size < TERMINAL_LIMITS.sessionsPerEnvironment) return;
-  let oldest: Session | undefined;
-  for (const session of room.sessions.values()) {
-    if (session.attached > 0 || session.detachedAt === null) continue;
-    if (!oldest || rank(session) < rank(oldest)) oldest = session;
-  }
-  if (!oldest) {
-    const most = TERMINAL_LIMITS.sessionsPerEnvironment;
-    throw new AppError("conflict", `No more than ${most} terminals can be open in an environment`);
-  }
-  oldest.kill();
-  room.sessions.delete(oldest.id);
+  if (excess(room, 1) <= 0) return;
+  const [least] = dispensable(room);
+  if (!least) throw tooMany();
+  least.kill();
+  room.sessions.delete(least.id);
+}
+
+/** By how many there would be too many sessions with so many more. */
+function excess(room: Room, more: number): number {
+  return room.sessions.size + more - TERMINAL_LIMITS.sessionsPerEnvironment;
+}
+
+/** What may go for a new session: first those that have ended, then the ones that have been detached longest. */
+function dispensable(room: Room): Session[] {
+  return [...room.sessions.values()]
+    .filter((session) => session.attached === 0 && session.detachedAt !== null)
+    .sort((a, b) => rank(a) - rank(b));
+}
+
+function tooMany(): AppError {
+  const most = TERMINAL_LIMITS.sessionsPerEnvironment;
+  return new AppError("conflict", `No more than ${most} terminals can be open in an environment`);
 }
 
 /** A lost shell is of use only to who has not seen all that it had printed. */

@@ -1,3 +1,4 @@
+import { heapStats } from "bun:jsc";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createLogStreams, eventStream } from "../../src/environments/log-streams.ts";
 import { createLogRoutes } from "../../src/environments/logs.ts";
@@ -16,6 +17,8 @@ const store = createLogStore(database.db);
 const ended = new Set<string>();
 const streams = createLogStreams({ perUser: 3, sessionLives: (id) => !ended.has(id) });
 const stopping = new AbortController();
+/** What is to be told that an environment is no more. */
+const deletions = new Map<string, () => void>();
 let server: Bun.Server<SocketHandlers>;
 
 /** The real routes on a real server; who asks is said by headers. */
@@ -29,6 +32,10 @@ beforeAll(() => {
       streams,
       stopping: stopping.signal,
       owned: (id, userId) => (userId === "ada" ? { id, name: "my-env" } : undefined),
+      watchDeletion(id, deleted) {
+        deletions.set(id, deleted);
+        return () => deletions.delete(id);
+      },
       async requireActor(c, next) {
         c.set("actor", {
           userId: c.req.header("x-user") ?? "ada",
@@ -308,6 +315,41 @@ describe("the log as a stream", () => {
     signedIn = false;
     expect((await reader.read()).done).toBeTrue();
     expect(end.signal.aborted).toBeTrue();
+  });
+
+  test("remembers nothing of the comments that it has sent while it waits", async () => {
+    const end = new AbortController();
+    const silent = (async function* () {
+      await new Promise((resolve) => end.signal.addEventListener("abort", resolve));
+    })();
+    const stream = eventStream(
+      silent,
+      () => "",
+      end,
+      () => true,
+      0,
+    );
+    const reader = stream.getReader();
+    const comments = async (count: number): Promise<number> => {
+      for (let n = 0; n < count; n++) await reader.read();
+      Bun.gc(true);
+      return heapStats().objectTypeCounts.Promise ?? 0;
+    };
+    const before = await comments(100);
+    expect((await comments(1000)) - before).toBeLessThan(500);
+    end.abort();
+  });
+
+  test("ends with its environment, after its last lines", async () => {
+    const id = database.newEnvironment();
+    store.append(id, lines(1, 2));
+    const stream = await openStream(id);
+    await until(() => stream.events.length === 2);
+    store.append(id, lines(3, 1000));
+    deletions.get(id)?.();
+    await stream.ended;
+    expect(stream.events.length).toBe(1000);
+    expect([streams.size, deletions.size]).toEqual([0, 0]);
   });
 
   test.each(["client", "session"])(

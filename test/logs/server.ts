@@ -21,6 +21,7 @@ const routes = createLogRoutes({
   streams: createLogStreams(),
   stopping: new AbortController().signal,
   owned: (id) => ({ id, name: "my-env" }),
+  watchDeletion: () => () => {},
   async requireActor(c, next) {
     c.set("actor", actor());
     await next();

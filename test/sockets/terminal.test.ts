@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { RuntimeUnreachable } from "../../src/runtime/runtime.ts";
+import { RuntimeRejected, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
 import { LeftShell, ScriptedPty, spawnPty } from "../terminal/ptys.ts";
 import { until } from "../until.ts";
 import { Client } from "./client.ts";
@@ -662,6 +662,19 @@ describe("routes", () => {
     expect((await end()).status).toBe(204);
     await client.next("exit");
     expect((await end()).status).toBe(404);
+  });
+
+  test.each([
+    { error: new RuntimeUnreachable("10.0.0.1 does not answer"), detail: "The cluster can't be reached" },
+    { error: new RuntimeRejected("rejected", "exec is forbidden"), detail: "exec is forbidden" },
+  ])("can't end what can't be asked for: 503, $detail", async ({ error, detail }) => {
+    await using server = serveTerminals({
+      takeUp: async () => {
+        throw error;
+      },
+    });
+    const answer = await fetch(`${server.http}${terminals}/0123`, { method: "DELETE", headers });
+    expect([answer.status, await answer.json()]).toEqual([503, expect.objectContaining({ detail })]);
   });
 
   test("are closed to others", async () => {

@@ -1,5 +1,10 @@
 import { describe, expect, jest, test } from "bun:test";
-import { type Pty, RuntimeRejected, type TerminalOptions } from "../../src/runtime/runtime.ts";
+import {
+  type Pty,
+  RuntimeRejected,
+  RuntimeUnreachable,
+  type TerminalOptions,
+} from "../../src/runtime/runtime.ts";
 import { type AttachRequest, TerminalHub } from "../../src/terminal/hub.ts";
 import { TERMINAL_LIMITS } from "../../src/terminal/limits.ts";
 import { ScriptedPty } from "./ptys.ts";
@@ -406,6 +411,50 @@ describe("sessions of an environment", () => {
     all[3]?.attachment.detach();
     await attach();
     expect([pty(7).isKilled, pty(3).isKilled]).toEqual([true, false]);
+  });
+
+  test("make room for one that runs only: none goes for a shell that can't be opened", async () => {
+    const ptys: ScriptedPty[] = [];
+    let isThere = true;
+    const { hub } = setUp({
+      open: async (options) => {
+        if (!isThere) throw new RuntimeUnreachable("gone");
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    for (let n = 0; n < 16; n++) (await hub.attach("env", request())).attachment.detach();
+    isThere = false;
+    await expect(hub.attach("env", request())).rejects.toThrow("gone");
+    expect({ size: hub.size, killed: ptys.filter(({ isKilled }) => isKilled) }).toEqual({
+      size: 16,
+      killed: [],
+    });
+    isThere = true;
+    await hub.attach("env", request());
+    expect({ size: hub.size, isKilled: ptys[0]?.isKilled }).toEqual({ size: 16, isKilled: true });
+  });
+
+  test("that were to make room and are wanted again stay: the new one is refused, and ends", async () => {
+    const held = Promise.withResolvers<void>();
+    const ptys: ScriptedPty[] = [];
+    const { hub } = setUp({
+      open: async (options) => {
+        if (ptys.length === 16) await held.promise;
+        const pty = new ScriptedPty(options);
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    const all = [];
+    for (let n = 0; n < 16; n++) all.push(await hub.attach("env", request()));
+    all[5]?.attachment.detach();
+    const starting = hub.attach("env", request());
+    await hub.attach("env", request({ sessionId: all[5]?.session.id ?? null }));
+    held.resolve();
+    await expect(starting).rejects.toThrow("No more than 16 terminals");
+    expect(ptys.map(({ isKilled }) => isKilled)).toEqual([...Array(16).fill(false), true]);
   });
 
   test("that are being started count too", async () => {
