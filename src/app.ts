@@ -127,13 +127,13 @@ export async function createApp(config: Config, log: Logger): Promise<App> {
     runtimeOf: fleet.runtimes.of,
     onTerminalBytes: (direction, bytes) => metrics?.terminalBytes(direction, bytes),
     log,
-    now,
   });
   const hasMetrics = config.metrics.port !== undefined || config.metrics.token !== undefined;
   const metrics = hasMetrics
     ? await createMetrics(VERSION, {
         environmentsByStatus: environments.rows.countByStatus,
-        websockets: () => ({ all: sockets.size }),
+        websockets: () => sockets.size,
+        terminals: () => sockets.terminals,
         queueDepth: () => environments.queueDepth,
         databaseBytes: () => statSync(databaseFile(config)).size,
       })

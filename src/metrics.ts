@@ -3,8 +3,10 @@ import type { Registry } from "prom-client";
 /** What is asked when Prometheus asks. */
 export interface MetricsSources {
   environmentsByStatus(): Record<string, number>;
-  /** Open WebSockets by endpoint: terminal, logs. */
-  websockets(): Record<string, number>;
+  /** How many are open. */
+  websockets(): number;
+  /** How many shells run in terminals. */
+  terminals(): number;
   /** Environments that wait for the reconciler or are in its hands. */
   queueDepth(): number;
   databaseBytes(): number;
@@ -64,27 +66,22 @@ export async function createMetrics(version: string, sources: MetricsSources): P
 }
 
 function addGauges(prom: Prom, registry: Registry, sources: MetricsSources): void {
-  const byLabel = (name: string, help: string, label: string, read: () => Record<string, number>) =>
-    new prom.Gauge({
-      name,
-      help,
-      labelNames: [label],
-      registers: [registry],
-      collect() {
-        this.reset();
-        for (const [value, count] of Object.entries(read())) this.set({ [label]: value }, count);
-      },
-    });
-  byLabel("devpocket_environments", "Environments by status", "status", sources.environmentsByStatus);
-  byLabel("devpocket_websockets", "Open WebSockets by endpoint", "endpoint", sources.websockets);
-  addGauge(
-    prom,
-    registry,
-    "devpocket_reconcile_queue_depth",
-    "Environments to be looked at",
-    sources.queueDepth,
-  );
-  addGauge(prom, registry, "devpocket_database_bytes", "Size of the database", sources.databaseBytes);
+  new prom.Gauge({
+    name: "devpocket_environments",
+    help: "Environments by status",
+    labelNames: ["status"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [status, count] of Object.entries(sources.environmentsByStatus()))
+        this.set({ status }, count);
+    },
+  });
+  const add = (name: string, help: string, read: () => number) => addGauge(prom, registry, name, help, read);
+  add("devpocket_websockets", "Open WebSockets", sources.websockets);
+  add("devpocket_terminals", "Shells that run in terminals", sources.terminals);
+  add("devpocket_reconcile_queue_depth", "Environments to be looked at", sources.queueDepth);
+  add("devpocket_database_bytes", "Size of the database", sources.databaseBytes);
 }
 
 function addGauge(prom: Prom, registry: Registry, name: string, help: string, read: () => number): void {

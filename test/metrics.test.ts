@@ -9,7 +9,8 @@ let metrics: Metrics;
 beforeEach(async () => {
   metrics = await createMetrics("1.2.3", {
     environmentsByStatus: () => ({ running: 3, stopped: 1 }),
-    websockets: () => ({ terminal: 2, logs: 0 }),
+    websockets: () => 2,
+    terminals: () => 5,
     queueDepth: () => 7,
     databaseBytes: () => 4096,
   });
@@ -32,7 +33,8 @@ test("what the rooms tell and what they are asked is rendered", async () => {
     'devpocket_terminal_bytes_total{direction="out"} 1024',
     'devpocket_terminal_bytes_total{direction="in"} 1',
     'devpocket_environments{status="running"} 3',
-    'devpocket_websockets{endpoint="terminal"} 2',
+    "devpocket_websockets 2",
+    "devpocket_terminals 5",
     "devpocket_reconcile_queue_depth 7",
     "devpocket_database_bytes 4096",
     'devpocket_build_info{version="1.2.3"} 1',

@@ -76,10 +76,11 @@ export class Connection implements SocketHandlers, Member {
   #earlyBytes = 0;
   readonly #messages: TokenBucket | null;
   #overLimit = false;
-  lastHeardAt = Date.now();
+  lastHeardAt: number;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    this.lastHeardAt = options.connections.now();
     const perMinute = options.messagesPerMinute;
     this.#messages = perMinute > 0 ? new TokenBucket({ capacity: perMinute, perMinute }) : null;
   }
@@ -125,7 +126,7 @@ export class Connection implements SocketHandlers, Member {
     } catch (error) {
       this.fail(error);
     }
-    this.lastHeardAt = Date.now();
+    this.lastHeardAt = this.#options.connections.now();
   }
 
   drain(): void {
@@ -133,7 +134,7 @@ export class Connection implements SocketHandlers, Member {
   }
 
   heartbeat(): void {
-    this.lastHeardAt = Date.now();
+    this.lastHeardAt = this.#options.connections.now();
   }
 
   close(): void {

@@ -10,7 +10,7 @@ export interface Member {
   readonly hasCredential: boolean;
   /** Null until it is known who is there. */
   readonly actor: { userId: string; sessionId: string } | null;
-  /** When anything last came from the client, in milliseconds since the epoch. */
+  /** When anything last came from the client, by `Connections.now`. */
   readonly lastHeardAt: number;
   ping(): void;
   end(code: CloseCode, reason: string): void;
@@ -24,6 +24,9 @@ interface ConnectionsOptions {
   perUser: number;
   /** Whether a sign-in session lives; another process, such as the command line's, may have ended it. */
   sessionLives?(sessionId: string): boolean;
+  /** Told when that can't be asked; the session counts as one that lives. */
+  failed?(error: unknown): void;
+  /** A clock that nobody sets, in milliseconds: a step of the other would end everything at once. */
   now?: () => number;
 }
 
@@ -31,7 +34,8 @@ interface ConnectionsOptions {
 export class Connections {
   readonly #perUser: number;
   readonly #sessionLives: (sessionId: string) => boolean;
-  readonly #now: () => number;
+  readonly #failed: (error: unknown) => void;
+  readonly now: () => number;
   /** With the time of the last ping. */
   readonly #members = new Map<Member, { pingedAt: number }>();
   readonly #byUser = new Map<string, Set<Member>>();
@@ -41,10 +45,16 @@ export class Connections {
   #timer: Timer | undefined;
   #shutDown = false;
 
-  constructor({ perUser, sessionLives = () => true, now = Date.now }: ConnectionsOptions) {
+  constructor({
+    perUser,
+    sessionLives = () => true,
+    failed = () => {},
+    now = performance.now.bind(performance),
+  }: ConnectionsOptions) {
     this.#perUser = perUser;
     this.#sessionLives = sessionLives;
-    this.#now = now;
+    this.#failed = failed;
+    this.now = now;
   }
 
   get size(): number {
@@ -60,7 +70,7 @@ export class Connections {
   enter(member: Member): void {
     if (this.#shutDown) throw new AppError("unavailable", "The server is shutting down");
     if (!member.hasCredential) this.#enterAnonymous(member);
-    this.#members.set(member, { pingedAt: this.#now() });
+    this.#members.set(member, { pingedAt: this.now() });
   }
 
   /**
@@ -102,12 +112,12 @@ export class Connections {
 
   /** Pings what is due and ends what is dead or signed out; called by the timer. */
   sweep(): void {
-    const now = this.#now();
+    const now = this.now();
     /** Sessions that were looked up; those of one user's connections are mostly the same. */
     const seen = new Map<string, boolean>();
     const isSignedOut = ({ actor }: Member): boolean => {
       if (actor === null) return false;
-      const lives = seen.get(actor.sessionId) ?? this.#sessionLives(actor.sessionId);
+      const lives = seen.get(actor.sessionId) ?? this.#lives(actor.sessionId);
       seen.set(actor.sessionId, lives);
       return !lives;
     };
@@ -122,10 +132,19 @@ export class Connections {
     }
   }
 
+  #lives(sessionId: string): boolean {
+    try {
+      return this.#sessionLives(sessionId);
+    } catch (error) {
+      this.#failed(error);
+      return true;
+    }
+  }
+
   /** A phone's dead sockets must not shut it out: of those that leave a ping unanswered the most silent goes. */
   #makeRoom(others: Set<Member>): void {
     const tooMany = new AppError("rate_limited", "Too many connections");
-    const latest = this.#now() - SOCKET_LIMITS.displaceableAfterMs;
+    const latest = this.now() - SOCKET_LIMITS.displaceableAfterMs;
     let dead: Member | undefined;
     for (const other of others) {
       const { lastHeardAt } = other;

@@ -33,7 +33,6 @@ interface SocketsOptions {
   runtimeOf(clusterId: string): Runtime;
   onTerminalBytes(direction: "in" | "out", bytes: number): void;
   log: Logger;
-  now: () => number;
 }
 
 /** Everything that goes through WebSockets, and the terminals behind them. */
@@ -41,6 +40,8 @@ export interface Sockets {
   routers: Router[];
   /** How many are open. */
   readonly size: number;
+  /** How many terminals' shells run, whether anyone looks at them or not. */
+  readonly terminals: number;
   /** A sign-in session has ended: so do its sockets and its tickets. */
   closeSession(sessionId: string): void;
   start(): void;
@@ -50,12 +51,13 @@ export interface Sockets {
 
 /** Puts the room together: connections, terminals, and what both are told of environments. */
 export function createSockets(options: SocketsOptions): Sockets {
-  const { config, guard, environments, log, now } = options;
+  const { config, guard, environments, log } = options;
   const connections = new Connections({
     perUser: config.sockets.connectionsPerUser,
     sessionLives: options.sessionLives,
+    failed: (error) => log.error("whether a sign-in session lives can't be found out", { error }),
   });
-  const tickets = new Tickets({ now });
+  const tickets = new Tickets();
   const placeOf = (environmentId: string) => {
     const row = environments.rows.byId(environmentId);
     if (!row) throw notFound("Environment");
@@ -98,6 +100,9 @@ export function createSockets(options: SocketsOptions): Sockets {
     ],
     get size() {
       return connections.size;
+    },
+    get terminals() {
+      return hub.size;
     },
     closeSession(sessionId) {
       tickets.revokeSession(sessionId);

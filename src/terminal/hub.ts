@@ -24,6 +24,7 @@ export interface HubOptions {
   onActivity?(environmentId: string): void;
   /** For metrics. */
   onBytes?(direction: "input" | "output", bytes: number): void;
+  /** A clock that nobody sets, in milliseconds. */
   now?: () => number;
 }
 
@@ -58,6 +59,7 @@ export interface SessionInfo {
   command: string | null;
   size: TerminalSize;
   attached: number;
+  /** Milliseconds since the epoch. */
   createdAt: number;
 }
 
@@ -87,7 +89,7 @@ export class TerminalHub {
 
   constructor(options: HubOptions) {
     this.#options = options;
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? performance.now.bind(performance);
   }
 
   /** Begins to look for sessions that nobody needs any more. */

@@ -17,6 +17,7 @@ export interface SessionOptions {
   id: string;
   environmentId: string;
   size: TerminalSize;
+  /** A clock that nobody sets, in milliseconds. */
   now: () => number;
   /** Where it goes on, when another server has begun it. */
   held?: HeldTerminal;
@@ -41,11 +42,12 @@ const KILLED_EXIT_CODE = 128 + 9;
 export class Session implements Source {
   readonly id: string;
   readonly environmentId: string;
+  /** Milliseconds since the epoch. */
   readonly createdAt: number;
   readonly ring: ByteRing;
   readonly screen = new Screen();
   exit: { code: number | null } | null = null;
-  /** When the last attachment left, or the shell ended; null while someone is attached. */
+  /** When the last attachment left, or the shell ended, by `now`; null while someone is attached. */
   detachedAt: number | null;
   readonly #options: SessionOptions;
   readonly #attachments = new Set<Attachment>();
@@ -74,7 +76,7 @@ export class Session implements Source {
     this.environmentId = options.environmentId;
     this.#size = options.size;
     this.detachedAt = options.now();
-    this.createdAt = options.held?.createdAtMs ?? this.detachedAt;
+    this.createdAt = options.held?.createdAtMs ?? Date.now();
     this.ring = new ByteRing(TERMINAL_LIMITS.scrollbackBytes, options.held?.offset);
     this.#input = new TerminalInput((bytes, place) => this.#pty?.write(bytes, place) ?? false);
   }

@@ -210,8 +210,7 @@ describe("a connection", () => {
     await using server = serveEndpoint(echo, { connections });
     const client = new Client(`${server.url}?token=token-ada`);
     await client.next("welcome");
-    const before = Date.now();
-    await until(() => Date.now() > before);
+    const before = connections.now();
     client.socket.ping();
     await until(() => member && member.lastHeardAt > before);
   });
@@ -294,7 +293,7 @@ describe("ten connections of one user", () => {
 
   test("make room for another when one of them has been silent for 30 s, to a ping too", async () => {
     let skew = 0;
-    const connections = new Connections({ perUser: 2, now: () => Date.now() + skew });
+    const connections = new Connections({ perUser: 2, now: () => performance.now() + skew });
     await using server = serveEndpoint(echo, { connections });
     const silent = new Client(`${server.url}?token=token-ada`);
     await silent.next("welcome");
@@ -397,7 +396,7 @@ describe("keepalive", () => {
     const asked: string[] = [];
     const connections = new Connections({
       perUser: 10,
-      now: () => Date.now() + skew,
+      now: () => performance.now() + skew,
       sessionLives(id) {
         asked.push(id);
         return id !== "session-of-ada";
@@ -420,6 +419,26 @@ describe("keepalive", () => {
     bob?.send({ type: "ping" });
     await bob?.next("pong");
     expect(anonymous.closed).toBeNull();
+  });
+
+  test("pings all the same while it can't be found out whether their sign-in sessions live", () => {
+    let now = 0;
+    const failures: unknown[] = [];
+    const connections = new Connections({
+      perUser: 10,
+      now: () => now,
+      failed: (error) => void failures.push(error),
+      sessionLives: () => {
+        throw new Error("the database is busy");
+      },
+    });
+    let pings = 0;
+    for (const user of ["ada", "bob"]) {
+      connections.enter({ ...memberAt("192.0.2.1"), actor: actor(user), ping: () => void pings++ });
+    }
+    now = 25_000;
+    connections.sweep();
+    expect({ pings, failures: failures.length }).toEqual({ pings: 2, failures: 2 });
   });
 
   test("pings every 30 s and ends what has been silent for 90 s", () => {
