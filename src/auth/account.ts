@@ -3,7 +3,10 @@ import { and, eq, ne, or } from "drizzle-orm";
 import type { DbOrTx, Tx } from "../db/open.ts";
 import { PLANS, ROLES, type Role, users } from "../db/schema.ts";
 import { AppError, type FieldError } from "../errors.ts";
+import { ErrorBody, RetryAfterHeaders } from "../http/errors.ts";
+import { json } from "../http/router.ts";
 import { newId } from "../lib/ids.ts";
+import { invalidToken } from "./tokens.ts";
 
 export type User = typeof users.$inferSelect;
 
@@ -23,6 +26,11 @@ export const UserBody = z
     last_login: z.iso.datetime().nullable().openapi({ example: "2024-01-01T12:00:00Z" }),
   })
   .openapi("User");
+
+/** Documents the answers of routes that hash passwords. */
+export const busy = {
+  503: { ...json(ErrorBody, "Too many passwords are being checked"), headers: RetryAfterHeaders },
+};
 
 export function userBody(user: User): z.infer<typeof UserBody> {
   return {
@@ -72,6 +80,13 @@ export const FullName = z
 /** Names and addresses are the same whatever their case. */
 export function nameKey(name: string): string {
   return name.normalize("NFC").toLowerCase();
+}
+
+/** The account of whoever is signed in. @throws AppError unauthenticated when it has just gone */
+export function ownAccount(db: DbOrTx, userId: string): User {
+  const user = db.select().from(users).where(eq(users.id, userId)).get();
+  if (!user) throw invalidToken();
+  return user;
 }
 
 /** The account of this username or address. */

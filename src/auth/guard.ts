@@ -1,5 +1,6 @@
 import type { Context, MiddlewareHandler } from "hono";
 import { AppError } from "../errors.ts";
+import { bearerToken } from "../http/bearer.ts";
 import type { Actor, HttpEnv } from "../http/context.ts";
 import type { Sessions } from "./sessions.ts";
 import { type Claims, invalidToken, type Tokens } from "./tokens.ts";
@@ -52,7 +53,7 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
   async function requireActorOf(c: Context<HttpEnv>): Promise<Actor> {
     const found = actorSoFar(c);
     if (found) return found;
-    const token = bearerToken(c);
+    const token = bearerToken(c.req.header("authorization"));
     if (token === undefined) throw new AppError("unauthenticated", "Not authenticated");
     const actor = await authenticate(token);
     c.set("actor", actor);
@@ -68,7 +69,7 @@ export function createGuard({ tokens, sessions }: { tokens: Tokens; sessions: Se
   return {
     authenticate,
     identify(c) {
-      const token = bearerToken(c);
+      const token = bearerToken(c.req.header("authorization"));
       if (token === undefined) return undefined;
       const claims = tokens.recall(token);
       if (!claims) return requireActorOf(c).catch(orNobody);
@@ -101,9 +102,4 @@ function actorSoFar(c: Context<HttpEnv>): Actor | undefined {
 function orNobody(error: unknown): undefined {
   if (error instanceof AppError) return undefined;
   throw error;
-}
-
-/** The credentials of `Authorization: Bearer` (RFC 6750 §2.1); the scheme's case does not matter. */
-export function bearerToken(c: Context<HttpEnv>): string | undefined {
-  return /^bearer +(\S+) *$/i.exec(c.req.header("authorization") ?? "")?.[1];
 }

@@ -1,11 +1,11 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { invalidField } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
-import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
-import { Email, NewPassword } from "./account.ts";
-import { bearerToken, type Guard } from "./guard.ts";
+import { bearerToken } from "../http/bearer.ts";
+import { bearer, errors, json, jsonBody, Message, newRouter } from "../http/router.ts";
+import { busy, Email, NewPassword } from "./account.ts";
+import type { Guard } from "./guard.ts";
 import { type PasswordResetDeps, requestPasswordReset, resetPasswordByLink } from "./password-reset.ts";
-import { busy, Message } from "./routes.ts";
 import { resendVerification, type VerificationDeps, verifyByCode, verifyByLink } from "./verification.ts";
 
 export type RecoveryRoutesDeps = VerificationDeps & PasswordResetDeps & { guard: Guard };
@@ -107,7 +107,8 @@ export function createRecoveryRoutes(deps: RecoveryRoutesDeps) {
       verifyByLink(deps, token, c.get("origin"));
       return c.json({ message: "Email verified successfully" }, 200);
     }
-    if (!code && bearerToken(c) === undefined) throw invalidField("token", "Required", "invalid_type");
+    if (!code && bearerToken(c.req.header("authorization")) === undefined)
+      throw invalidField("token", "Required", "invalid_type");
     // Only now: a link's token is proof enough, whatever has become of an access token that comes along.
     const { userId } = await guard.actorOf(c);
     if (code) {

@@ -1,13 +1,11 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { eq } from "drizzle-orm";
 import { audit } from "../audit/audit.ts";
 import { type Db, inTransaction } from "../db/open.ts";
-import { users } from "../db/schema.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import { ErrorBody, RetryAfterHeaders } from "../http/errors.ts";
-import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
+import { bearer, errors, json, jsonBody, Message, newRouter } from "../http/router.ts";
 import type { Mailer } from "../mail/mailer.ts";
-import { Email, FullName, NewPassword, UserBody, Username, userBody } from "./account.ts";
+import { busy, Email, FullName, NewPassword, ownAccount, UserBody, Username, userBody } from "./account.ts";
 import type { Guard } from "./guard.ts";
 import type { Passwords } from "./passwords.ts";
 import { refresh } from "./refresh.ts";
@@ -15,7 +13,7 @@ import { register } from "./register.ts";
 import type { Sessions } from "./sessions.ts";
 import { signIn } from "./sign-in.ts";
 import { SignInBody, signInBody, TokenBody, tokenBody } from "./token-body.ts";
-import { invalidToken, type Tokens } from "./tokens.ts";
+import type { Tokens } from "./tokens.ts";
 
 export interface AuthRoutesDeps {
   db: Db;
@@ -29,13 +27,6 @@ export interface AuthRoutesDeps {
   sessions: Sessions;
   guard: Guard;
 }
-
-export const Message = z.object({ message: z.string() }).openapi("Message");
-
-/** Of routes that hash passwords. */
-export const busy = {
-  503: { ...json(ErrorBody, "Too many passwords are being checked"), headers: RetryAfterHeaders },
-};
 
 const Registration = z
   .object({
@@ -172,13 +163,7 @@ export function createAuthRoutes(deps: AuthRoutesDeps) {
   });
 
   router.openapi({ ...meRoute, middleware: guard.requireActor }, (c) => {
-    const user = db
-      .select()
-      .from(users)
-      .where(eq(users.id, c.get("actor").userId))
-      .get();
-    if (!user) throw invalidToken();
-    return c.json(userBody(user), 200);
+    return c.json(userBody(ownAccount(db, c.get("actor").userId)), 200);
   });
 
   return router;

@@ -6,7 +6,7 @@ import { AppError } from "../errors.ts";
 import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
 import type { Mailer } from "../mail/mailer.ts";
-import type { User } from "./account.ts";
+import { ownAccount, type User } from "./account.ts";
 import {
   type ActionToken,
   endActionTokens,
@@ -15,7 +15,6 @@ import {
   sendWaitMs,
   tryCode,
 } from "./action-tokens.ts";
-import { invalidToken } from "./tokens.ts";
 
 const VERIFICATION_MS = 24 * 3_600_000;
 
@@ -66,8 +65,7 @@ export function sendVerification(
 /** @throws AppError invalid, code `already_verified`; rate_limited when too many were sent */
 export function resendVerification(deps: VerificationDeps, userId: string, actor: AuditActor): void {
   inTransaction(deps.db, (tx) => {
-    const user = tx.select().from(users).where(eq(users.id, userId)).get();
-    if (!user) throw invalidToken();
+    const user = ownAccount(tx, userId);
     if (user.isVerified) {
       const message = "Email is already verified";
       throw new AppError("invalid", message, {

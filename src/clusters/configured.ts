@@ -1,9 +1,9 @@
-import { existsSync } from "node:fs";
 import { SYSTEM_ACTOR } from "../audit/audit.ts";
 import type { Db } from "../db/open.ts";
 import type { ClusterOrigin } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Logger } from "../lib/logger.ts";
+import { pause } from "../lib/pause.ts";
 import {
   type ClusterAccess,
   createCluster,
@@ -21,7 +21,6 @@ const OWN: Record<ClusterOrigin, { name: string; description: string }> = {
   pod: { name: "in-cluster", description: "The cluster that the server runs in" },
 };
 
-const SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const TRY_AGAIN_MS = 30_000;
 
 interface ConfiguredDeps {
@@ -54,14 +53,11 @@ export function registerFromFile(deps: ConfiguredDeps, file: string): void {
 }
 
 /**
- * Where the server runs in a pod: registers that cluster if the pod's service account may do what is
+ * For a server that runs in a pod: registers that cluster if the pod's service account may do what is
  * needed there. A pod without such rights is an ordinary place to run the server in.
  */
-export async function registerFromPod(
-  deps: ConfiguredDeps,
-  tokenFile: string = SERVICE_ACCOUNT_TOKEN,
-): Promise<void> {
-  if (existsSync(tokenFile)) await registerVetted(deps, "pod", IN_CLUSTER);
+export async function registerFromPod(deps: ConfiguredDeps): Promise<void> {
+  await registerVetted(deps, "pod", IN_CLUSTER);
 }
 
 /** Registers a cluster once it has answered and is fit; tries again while it does not. Never rejects. */
@@ -83,7 +79,7 @@ async function registerVetted(
       log.warn("a configured cluster can't be used", { cluster: OWN[origin].name, reason });
       if (!passing) return;
     }
-    await sleep(TRY_AGAIN_MS, stopping);
+    await pause(TRY_AGAIN_MS, stopping);
   }
 }
 
@@ -121,16 +117,4 @@ function holds(vault: Vault, cluster: { id: string; kubeconfig: string | null },
     if (error instanceof VaultError) return false;
     throw error;
   }
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done);
-  });
 }

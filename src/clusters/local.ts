@@ -3,7 +3,7 @@ import type { Tx } from "../db/open.ts";
 import { type CLUSTER_STATUSES, clusters, LOCAL_PROVIDER } from "../db/schema.ts";
 import { newId } from "../lib/ids.ts";
 
-/** Reserved: no other cluster may take it, while the local runtime is switched off neither. */
+/** Reserved even while the local runtime is switched off. */
 export const LOCAL_CLUSTER_NAME = "local";
 
 /** Makes the cluster that stands for the embedded runtime, where it is not there yet. */

@@ -4,6 +4,7 @@ import { environments } from "../db/schema.ts";
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
+import { pause } from "../lib/pause.ts";
 import { WorkQueue } from "../lib/workqueue.ts";
 import { type Observed, type Runtime, RuntimeRejected, RuntimeUnreachable } from "../runtime/runtime.ts";
 import { changeOf, type StatusFeed } from "./feed.ts";
@@ -270,11 +271,14 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   async function listen(runtime: Runtime): Promise<void> {
     for (let attempt = 1; !stopped.signal.aborted; attempt++) {
       try {
-        for await (const ref of runtime.changes(stopped.signal)) wake(ref.environmentId);
+        for await (const ref of runtime.changes(stopped.signal)) {
+          attempt = 0;
+          wake(ref.environmentId);
+        }
         return;
       } catch (error) {
         log.warn("watch ended, starting again", { error });
-        await Bun.sleep(backoffMs(RETRY, attempt));
+        await pause(backoffMs(RETRY, attempt), stopped.signal);
       }
     }
   }

@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { ConfigError } from "../config/config.ts";
 import { AppError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
+import { bearerToken } from "./bearer.ts";
 import { newRouter, type Router } from "./router.ts";
 import { pathOf } from "./target.ts";
 
@@ -54,7 +55,7 @@ async function exposition(metrics: Metrics): Promise<Response> {
 
 /** Compares digests: the time it takes tells nothing, not even the token's length. */
 function mayRead(request: Request, token: string): boolean {
-  const offered = /^bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+  const offered = bearerToken(request.headers.get("authorization"));
   return offered !== undefined && timingSafeEqual(digest(offered), digest(token));
 }
 

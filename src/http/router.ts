@@ -1,4 +1,4 @@
-import { OpenAPIHono, type z } from "@hono/zod-openapi";
+import { OpenAPIHono, z } from "@hono/zod-openapi";
 import { readForm, readJson } from "./body.ts";
 import type { HttpEnv } from "./context.ts";
 import { ErrorBody } from "./errors.ts";
@@ -44,6 +44,9 @@ export function errors<const S extends number>(descriptions: Record<S, string>) 
 export function json<T extends z.ZodType>(schema: T, description: string) {
   return { description, content: { "application/json": { schema } } };
 }
+
+/** Of an answer that only says what was done. */
+export const Message = z.object({ message: z.string() }).openapi("Message");
 
 /** A JSON body of a request. */
 export function jsonBody<T extends z.ZodType>(schema: T) {

@@ -1,5 +1,6 @@
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import type { Logger } from "../lib/logger.ts";
+import { pause } from "../lib/pause.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { type EnvironmentRef, type LogLine, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 import { lineBytes } from "./chunk.ts";
@@ -33,8 +34,6 @@ interface Collection {
   hurry(): void;
   done: Promise<void>;
 }
-
-export type LogCollector<E extends EnvironmentRef> = ReturnType<typeof createLogCollector<E>>;
 
 /** Copies what runtimes log into the store, one collection an environment. */
 export function createLogCollector<E extends EnvironmentRef>({
@@ -207,18 +206,4 @@ function createBatch(write: (lines: LogLine[]) => void, failed: AbortController)
     },
     flush,
   };
-}
-
-/** Resolves in `delayMs`, or at once when `signal` aborts. */
-function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, delayMs);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
-  });
 }

@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { bearerToken } from "../http/bearer.ts";
 
 /** How a client of a WebSocket says who it is; `none`: by its first message. */
 export type Credential =
@@ -7,7 +8,7 @@ export type Credential =
   | { kind: "none" };
 
 export const BINARY_PROTOCOL = "devpocket.v1.binary";
-export const JSON_PROTOCOL = "devpocket.v1";
+const JSON_PROTOCOL = "devpocket.v1";
 const BEARER_PROTOCOL = "bearer.";
 
 /** What of an upgrade request says who asks and how it wants to speak. */
@@ -22,7 +23,7 @@ export interface Handshake {
 /** The credential of a request: the most deliberate one first. */
 export function credentialOf(handshake: Handshake): Credential {
   if (handshake.ticket) return { kind: "ticket", ticket: handshake.ticket };
-  const header = /^Bearer +(\S+) *$/i.exec(handshake.authorization ?? "")?.[1];
+  const header = bearerToken(handshake.authorization);
   const offered = offeredProtocols(handshake.protocols).find((name) => name.startsWith(BEARER_PROTOCOL));
   const token = header ?? offered?.slice(BEARER_PROTOCOL.length) ?? handshake.token;
   return token ? { kind: "token", token } : { kind: "none" };

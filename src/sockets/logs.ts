@@ -6,11 +6,11 @@ import type { StoredLine } from "../logs/chunk.ts";
 import { follow } from "../logs/follow.ts";
 import type { LogStore } from "../logs/store.ts";
 import { acceptSocket, type SocketOptions } from "./accept.ts";
+import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "./access.ts";
 import { CLOSE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
 import { LogClientMessage, LogServerMessage, SOCKET_RULES } from "./messages.ts";
 import { statusUpdate } from "./status.ts";
-import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "./terminal.ts";
 
 /** Above this a client gets nothing more until it has taken the most of it. */
 const UNSENT_HIGH_BYTES = 256 * 1024;

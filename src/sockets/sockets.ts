@@ -9,10 +9,10 @@ import type { Logger } from "../lib/logger.ts";
 import type { LogStore } from "../logs/store.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { TerminalHub } from "../terminal/hub.ts";
+import type { EnvironmentAccess } from "./access.ts";
 import { Connections } from "./connections.ts";
 import { logSocketRoutes } from "./logs.ts";
 import { terminalRoutes } from "./routes.ts";
-import type { EnvironmentAccess } from "./terminal.ts";
 import { Tickets } from "./tickets.ts";
 
 /** In these nothing of the environment's processes is left, or will be in a moment. */

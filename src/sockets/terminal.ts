@@ -1,7 +1,6 @@
 import type { EnvironmentStatus } from "../db/schema.ts";
 import { isSettled } from "../environments/lifecycle.ts";
 import { AppError, notFound } from "../errors.ts";
-import type { Actor } from "../http/context.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import { newId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -9,42 +8,13 @@ import { RuntimeRejected, RuntimeUnreachable, type TerminalSize } from "../runti
 import type { Attachment, Viewer } from "../terminal/attachment.ts";
 import type { Attached, TerminalHub } from "../terminal/hub.ts";
 import { gapMessage, outputMessage, sessionFields, sizeMessage } from "../terminal/protocol.ts";
+import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "./access.ts";
 import { CLOSE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 import { statusUpdate } from "./status.ts";
 import { parseTerminalFrame, type TerminalRequest } from "./terminal-frames.ts";
 import { TypedInput } from "./typed-input.ts";
-
-/** What the sockets need to know of an environment. */
-export interface SocketEnvironment {
-  id: string;
-  name: string;
-  /** The template's name. */
-  template: string;
-  status: EnvironmentStatus;
-  message: string | null;
-  /** 0–100. */
-  progress: number;
-  installationCompleted: boolean;
-}
-
-/** A change of an environment's life, told after it has been written. */
-export interface SocketStatusChange {
-  status: EnvironmentStatus;
-  message: string | null;
-  progress: number;
-  installationCompleted: boolean;
-  atMs: number;
-}
-
-/** Where the sockets ask about environments. */
-export interface EnvironmentAccess {
-  /** Undefined for one that does not exist or is someone else's. */
-  find(actor: Actor, environmentId: string): SocketEnvironment | undefined;
-  /** Returns how to stop it. */
-  watch(environmentId: string, changed: (change: SocketStatusChange) => void): () => void;
-}
 
 export interface TerminalDeps {
   environments: EnvironmentAccess;

@@ -1,13 +1,12 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { Guard } from "../auth/guard.ts";
-import { Message } from "../auth/routes.ts";
 import type { Db } from "../db/open.ts";
 import { TEMPLATE_CATEGORIES, TEMPLATE_STATUSES } from "../db/schema.ts";
 import { notFound } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import type { Actor } from "../http/context.ts";
 import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
-import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
+import { bearer, errors, json, jsonBody, Message, newRouter } from "../http/router.ts";
 import {
   TemplateBody,
   TemplateCreate,

@@ -141,7 +141,7 @@ export class Attachment {
     const before = this.#credit?.acknowledged;
     this.#credit ??= new Credit(Math.max(offset, this.#gaplessFrom), undefined, this.#offset);
     const known = this.#credit.acknowledge(offset);
-    // What says nothing new must not keep one that waits for more from getting it.
+    // An acknowledgement that is repeated must not put off the timer of a client that waits for more.
     if (this.#credit.acknowledged !== before) this.#clearStall();
     this.pump();
     return known;

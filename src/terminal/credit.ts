@@ -26,7 +26,7 @@ const MOST_JITTER_MS = 100;
 const JITTER_GAIN = 1 / 16;
 /** Text is sent in whole characters: with less room than the longest one has, the window is full. */
 const CHARACTER_BYTES = 4;
-/** Of a step that no longer occurs half is forgotten over about so many times its bytes. */
+/** A step of acknowledgements that no longer occurs decays: half of it is forgotten over about so many times its bytes. */
 const STEP_MEMORY = 2;
 /** The window of a client that has acknowledged fewer bytes than it at once grows only so many stalls in. */
 const PATIENT_STALLS = 10;

@@ -68,5 +68,3 @@ export const TERMINAL_LIMITS = {
   titleCharacters: 256,
   activityEveryMs: SECOND,
 } as const;
-
-export type TerminalLimits = { readonly [K in keyof typeof TERMINAL_LIMITS]: number };

@@ -256,7 +256,7 @@ export class Session implements Source {
   /** Ends the shell and what runs in it. Viewers get its last output and its exit code. */
   kill(): void {
     if (this.exit !== null) return;
-    // Its clients are not to think it lost, and get another.
+    // Without an exit code its clients would take it for lost, and begin another.
     this.#killTimer ??= setTimeout(() => this.#finish(KILLED_EXIT_CODE), TERMINAL_LIMITS.killMs);
     this.#endRest();
     this.#pty?.kill();

@@ -1,8 +1,8 @@
 import { and, eq, inArray, isNotNull, isNull, notExists } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
+import { ownAccount } from "../auth/account.ts";
 import { forgetFailures } from "../auth/lockout.ts";
 import type { Sessions } from "../auth/sessions.ts";
-import { invalidToken } from "../auth/tokens.ts";
 import { type Db, type DbOrTx, inTransaction } from "../db/open.ts";
 import { actionTokens, auditLog, environments, users } from "../db/schema.ts";
 import type { Mailer } from "../mail/mailer.ts";
@@ -27,8 +27,7 @@ interface DeletionDeps {
 export function deleteAccount(deps: DeletionDeps, userId: string, { requestId }: AuditActor): void {
   const { db, now, mailer, sessions, onUserDeleted } = deps;
   inTransaction(db, (tx) => {
-    const user = tx.select().from(users).where(eq(users.id, userId)).get();
-    if (!user) throw invalidToken();
+    const user = ownAccount(tx, userId);
     requireAnotherAdmin(tx, user);
     onUserDeleted(tx, userId);
     sessions.endAll(tx, userId);

@@ -1,12 +1,12 @@
 import { eq } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
+import { ownAccount } from "../auth/account.ts";
 import { endActionTokens } from "../auth/action-tokens.ts";
 import { forgetFailures, lockFault, recordFailure } from "../auth/lockout.ts";
 import { passwordFault } from "../auth/password-policy.ts";
 import { tellPasswordChanged } from "../auth/password-reset.ts";
 import type { Passwords } from "../auth/passwords.ts";
 import type { Sessions } from "../auth/sessions.ts";
-import { invalidToken } from "../auth/tokens.ts";
 import { type Db, type DbOrTx, inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
 import { AppError } from "../errors.ts";
@@ -35,8 +35,7 @@ export async function changePassword(
   actor: AuditActor,
 ): Promise<void> {
   const { db, now, passwords } = deps;
-  const before = db.select().from(users).where(eq(users.id, userId)).get();
-  if (!before) throw invalidToken();
+  const before = ownAccount(db, userId);
   const refused = (tx: DbOrTx, error: AppError, reason: string) => {
     audit(tx, actor, { ...ENTRY, targetId: userId, outcome: "failure", detail: { reason } }, now());
     return error;

@@ -1,7 +1,6 @@
 import { eq } from "drizzle-orm";
 import { type AuditActor, audit } from "../audit/audit.ts";
-import { nameKey, takenNames, type User } from "../auth/account.ts";
-import { invalidToken } from "../auth/tokens.ts";
+import { nameKey, ownAccount, takenNames, type User } from "../auth/account.ts";
 import { sendVerification, type VerificationDeps } from "../auth/verification.ts";
 import { inTransaction } from "../db/open.ts";
 import { users } from "../db/schema.ts";
@@ -27,8 +26,7 @@ export function updateProfile(
 ): User {
   const { db, now, mailer } = deps;
   return inTransaction(db, (tx) => {
-    const before = tx.select().from(users).where(eq(users.id, userId)).get();
-    if (!before) throw invalidToken();
+    const before = ownAccount(tx, userId);
     const { email } = change;
     const isNewAddress = email !== undefined && nameKey(email) !== before.emailKey;
     if (isNewAddress) {

@@ -1,20 +1,16 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { eq } from "drizzle-orm";
 import { audit } from "../audit/audit.ts";
-import { Email, FullName, NewPassword, UserBody, userBody } from "../auth/account.ts";
+import { busy, Email, FullName, NewPassword, ownAccount, UserBody, userBody } from "../auth/account.ts";
 import type { Guard } from "../auth/guard.ts";
 import type { Passwords } from "../auth/passwords.ts";
-import { busy, Message } from "../auth/routes.ts";
 import { REFRESH_TOKEN_MS, type SessionRow, type Sessions } from "../auth/sessions.ts";
-import { invalidToken } from "../auth/tokens.ts";
 import type { VerificationDeps } from "../auth/verification.ts";
 import { inTransaction } from "../db/open.ts";
-import { users } from "../db/schema.ts";
 import { notFound } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import { ErrorBody, RetryAfterHeaders } from "../http/errors.ts";
 import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
-import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
+import { bearer, errors, json, jsonBody, Message, newRouter } from "../http/router.ts";
 import { createUserAdminRoutes, type UserAdminRoutesDeps } from "./admin-routes.ts";
 import { deleteAccount } from "./deletion.ts";
 import type { UserEvent } from "./events.ts";
@@ -152,13 +148,7 @@ export function createUserRoutes(deps: UserRoutesDeps) {
   const router = newRouter();
 
   router.openapi({ ...getRoute, middleware }, (c) => {
-    const user = db
-      .select()
-      .from(users)
-      .where(eq(users.id, c.get("actor").userId))
-      .get();
-    if (!user) throw invalidToken();
-    return c.json(userBody(user), 200);
+    return c.json(userBody(ownAccount(db, c.get("actor").userId)), 200);
   });
 
   router.openapi({ ...updateRoute, middleware }, (c) => {

@@ -137,41 +137,28 @@ describe("the cluster of the configuration's file", () => {
 });
 
 describe("the cluster that the server runs in", () => {
-  const token = () => join(folder, "token");
-
-  test("is none where there is no service account", async () => {
-    vet = async () => {
-      throw new Error("was asked");
-    };
-    await registerFromPod(deps(), token());
-    expect(rows()).toEqual([]);
-  });
-
   test("is registered, with a token that is read from its file each time", async () => {
-    writeFileSync(join(folder, "token"), "t");
-    await registerFromPod(deps(), token());
-    await registerFromPod(deps(), token());
+    await registerFromPod(deps());
+    await registerFromPod(deps());
     expect(rows()).toMatchObject([{ name: "in-cluster" }]);
     expect(kubeconfigs()).toEqual([IN_CLUSTER]);
     expect(changed).toHaveLength(1);
   });
 
   test("is left out when its service account may not do what is needed", async () => {
-    writeFileSync(join(folder, "token"), "t");
     vet = async () => {
       throw unfit("missing_permissions");
     };
-    await registerFromPod(deps(), token());
+    await registerFromPod(deps());
     expect(rows()).toEqual([]);
     expect(logged).toEqual([expect.stringContaining("it is missing_permissions")]);
   });
 
   test("is waited for while it does not answer, until the server stops", async () => {
-    writeFileSync(join(folder, "token"), "t");
     vet = async () => {
       throw unfit("unreachable");
     };
-    const waiting = registerFromPod(deps(), token());
+    const waiting = registerFromPod(deps());
     await until(() => logged.length > 0);
     stop.abort();
     await waiting;

@@ -1,7 +1,7 @@
 import { heapStats } from "bun:jsc";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createLogRoutes } from "../../src/environments/log-routes.ts";
 import { createLogStreams, eventStream } from "../../src/environments/log-streams.ts";
-import { createLogRoutes } from "../../src/environments/logs.ts";
 import type { HttpEnv, SocketHandlers } from "../../src/http/context.ts";
 import { answerError } from "../../src/http/errors.ts";
 import { newRouter } from "../../src/http/router.ts";

@@ -4,8 +4,8 @@
  */
 
 import { openDatabase } from "../../src/db/open.ts";
+import { createLogRoutes } from "../../src/environments/log-routes.ts";
 import { createLogStreams } from "../../src/environments/log-streams.ts";
-import { createLogRoutes } from "../../src/environments/logs.ts";
 import type { SocketHandlers } from "../../src/http/context.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import { createLogCollector } from "../../src/logs/collect.ts";

@@ -1,5 +1,6 @@
 import { backoffMs } from "../../lib/backoff.ts";
 import type { Logger } from "../../lib/logger.ts";
+import { pause } from "../../lib/pause.ts";
 import { RuntimeUnreachable } from "../runtime.ts";
 import type { KubeClient, Query, WatchError } from "./client.ts";
 import { isStatus, KubeStatusError } from "./errors.ts";
@@ -106,7 +107,7 @@ export function startInformer<T extends KubeObject>(
         if (isStatus(error, 410)) position = undefined;
         failures++;
         log.debug("a watch broke", { path, failures, error });
-        await sleep(backoffMs(limits.backoff, failures), signal);
+        await pause(backoffMs(limits.backoff, failures), signal);
       }
     }
   }
@@ -117,16 +118,4 @@ export function startInformer<T extends KubeObject>(
 
 function watchError({ code = 500, reason = "", message = "" }: WatchError): KubeStatusError {
   return new KubeStatusError({ code, reason, message, causes: [] });
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-  });
 }

@@ -35,10 +35,6 @@ export class Window {
     this.#measured.atMs = now();
   }
 
-  get isPaused(): boolean {
-    return this.#isPaused;
-  }
-
   /** Offset of the next byte that comes. */
   get received(): number {
     return this.#received;

@@ -10,13 +10,10 @@ const PF_EXITING = 4;
 /** Files open at a time while scanning. */
 const BATCH = 64;
 
-/** The start time, in ticks since the host started, tells a process from a later one with its pid. */
-export interface ProcessId {
+export interface Process {
   pid: number;
+  /** In ticks since the host started: it tells a process from a later one with its pid. */
   startTicks: number;
-}
-
-export interface Process extends ProcessId {
   /** Of the program, at most 15 bytes. */
   name: string;
   parent: number;
@@ -113,12 +110,6 @@ export function signal(pid: number, name: NodeJS.Signals): boolean {
   } catch {
     return false;
   }
-}
-
-/** Signals the very process that `id` names, never one that has only got its pid. */
-export async function signalExactly(id: ProcessId, name: NodeJS.Signals): Promise<boolean> {
-  const now = await readProcess(id.pid);
-  return now !== undefined && now.startTicks === id.startTicks && !now.exiting && signal(id.pid, name);
 }
 
 /**
