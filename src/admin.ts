@@ -109,7 +109,7 @@ export async function printOpenApi(config: Config): Promise<number> {
 
 /** Prints what runs DevPocket itself in a cluster, for `kubectl apply -f -`. */
 export async function printManifests(options: { image: string; namespace?: string }): Promise<number> {
-  const { serverManifests, toYaml } = await import("./runtime/kubernetes/deployment.ts");
+  const { serverManifests, toYaml } = await import("./runtime/kubernetes/manifests/deployment.ts");
   console.log(toYaml(serverManifests(options)));
   return 0;
 }

@@ -5,7 +5,7 @@ import { installationId } from "../db/installation.ts";
 import { type Db, inTransaction } from "../db/open.ts";
 import type { Router } from "../http/router.ts";
 import type { Logger } from "../lib/logger.ts";
-import { podRequests } from "../runtime/kubernetes/manifests.ts";
+import { podRequests } from "../runtime/kubernetes/manifests/manifests.ts";
 import { type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 import { createCapacityBook } from "./capacity.ts";
 import { type GivenUp, hasKubernetesClusters } from "./clusters.ts";

@@ -4,7 +4,7 @@ import { dirname, resolve } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
 import * as v from "valibot";
 import { AppError } from "../errors.ts";
-import { inClusterKubeConfig } from "../runtime/kubernetes/connection.ts";
+import { inClusterKubeConfig } from "../runtime/kubernetes/api/connection.ts";
 
 /** Stands for the service account of the pod that the server runs in, whose token changes. */
 export const IN_CLUSTER = "in-cluster";

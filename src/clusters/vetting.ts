@@ -1,11 +1,11 @@
 import { AppError } from "../errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
-import { createKubeClient, type KubeClient } from "../runtime/kubernetes/client.ts";
-import { connectionOf } from "../runtime/kubernetes/connection.ts";
-import { isStatus, KubeStatusError } from "../runtime/kubernetes/errors.ts";
-import type { Namespace } from "../runtime/kubernetes/objects.ts";
-import { namespacePath } from "../runtime/kubernetes/paths.ts";
-import { PERMISSIONS, type Permission, permissionName } from "../runtime/kubernetes/permissions.ts";
+import { createKubeClient, type KubeClient } from "../runtime/kubernetes/api/client.ts";
+import { connectionOf } from "../runtime/kubernetes/api/connection.ts";
+import { isStatus, KubeStatusError } from "../runtime/kubernetes/api/errors.ts";
+import type { Namespace } from "../runtime/kubernetes/api/objects.ts";
+import { namespacePath } from "../runtime/kubernetes/api/paths.ts";
+import { PERMISSIONS, type Permission, permissionName } from "../runtime/kubernetes/manifests/permissions.ts";
 import { RuntimeUnreachable } from "../runtime/runtime.ts";
 import { parseReduced } from "./kubeconfig.ts";
 

@@ -8,9 +8,9 @@
  * Kubernetes 1.20 makes pods ready some time after it.
  */
 import { newId } from "../../src/lib/ids.ts";
-import { environmentManifests } from "../../src/runtime/kubernetes/manifests.ts";
+import { environmentManifests } from "../../src/runtime/kubernetes/manifests/manifests.ts";
+import { userManifests } from "../../src/runtime/kubernetes/manifests/usermanifests.ts";
 import { environmentName, namespaceName } from "../../src/runtime/kubernetes/names.ts";
-import { userManifests } from "../../src/runtime/kubernetes/usermanifests.ts";
 import { ClusterServer, objectsOf, template } from "../e2e/cluster.ts";
 import { kubectl } from "../runtime/kubernetes/kubectl.ts";
 import { until } from "../until.ts";

@@ -10,7 +10,7 @@ import { createVault } from "../../src/clusters/vault.ts";
 import { vetCluster } from "../../src/clusters/vetting.ts";
 import { inTransaction } from "../../src/db/open.ts";
 import { createKubernetesRuntime } from "../../src/runtime/kubernetes/kubernetes.ts";
-import { cpuRequestMillis } from "../../src/runtime/kubernetes/manifests.ts";
+import { cpuRequestMillis } from "../../src/runtime/kubernetes/manifests/manifests.ts";
 import { type Accounts, openAccounts } from "../auth/setup.ts";
 import { kubectl } from "../runtime/kubernetes/kubectl.ts";
 import { signInBoth } from "../signed-in.ts";

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parseBytes } from "../../src/lib/quantity.ts";
-import { createKubeClient } from "../../src/runtime/kubernetes/client.ts";
-import { connectionOf } from "../../src/runtime/kubernetes/connection.ts";
+import { createKubeClient } from "../../src/runtime/kubernetes/api/client.ts";
+import { connectionOf } from "../../src/runtime/kubernetes/api/connection.ts";
 import { temporaryFolder } from "../harness.ts";
 import { apiServerPid, onCluster } from "../on-cluster.ts";
 import { kubeConfig } from "../runtime/kubernetes/cluster.ts";

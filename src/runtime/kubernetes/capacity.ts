@@ -1,8 +1,8 @@
 import { parseBytes, parseCpuMillis } from "../../lib/quantity.ts";
 import type { Capacity, ComponentHealth, NodeRoom } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
-import type { Claim, KubeObject, Node, Pod } from "./objects.ts";
-import { allOf } from "./paths.ts";
+import type { KubeClient } from "./api/client.ts";
+import type { Claim, KubeObject, Node, Pod } from "./api/objects.ts";
+import { allOf } from "./api/paths.ts";
 
 const DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class";
 

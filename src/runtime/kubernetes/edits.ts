@@ -1,7 +1,7 @@
 import type { Problem } from "../runtime.ts";
-import { FIELD_MANAGER } from "./client.ts";
+import { FIELD_MANAGER } from "./api/client.ts";
+import { type Deployment, type FieldSet, timeMs } from "./api/objects.ts";
 import { CONTAINER } from "./names.ts";
-import { type Deployment, type FieldSet, timeMs } from "./objects.ts";
 
 /* What somebody has changed of a Deployment's containers: the API server notes who has set which field. */
 

@@ -1,5 +1,5 @@
 import type { EnvironmentRef, LogLevel } from "../runtime.ts";
-import { type KubeEvent, timeMs } from "./objects.ts";
+import { type KubeEvent, timeMs } from "./api/objects.ts";
 import { imagePullWords } from "./words.ts";
 
 /* The Kubernetes events of an environment's objects: whose they are, and what they say to its owner. */

@@ -1,5 +1,7 @@
 import type { EnvironmentRef } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
+import type { KubeClient } from "./api/client.ts";
+import type { Namespace } from "./api/objects.ts";
+import { inNamespace, userPaths } from "./api/paths.ts";
 import {
   ENVIRONMENT_LABEL,
   MANAGED_BY,
@@ -9,9 +11,7 @@ import {
   selector,
   serverLabels,
 } from "./names.ts";
-import type { Namespace } from "./objects.ts";
 import type { Sight } from "./observe.ts";
-import { inNamespace, userPaths } from "./paths.ts";
 
 /** What the namespace of a user is who may have other environments in it than `ref`. */
 export async function namespaceState(

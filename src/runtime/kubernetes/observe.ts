@@ -1,9 +1,6 @@
 import type { Observed, Problem } from "../runtime.ts";
 import { commandSummary, STARTUP_FAILED_EXIT_CODE } from "../startup.ts";
-import { editOf } from "./edits.ts";
-import { isQuotaExceeded, quotaWords } from "./errors.ts";
-import { eventTimeMs, pullFailure } from "./events.ts";
-import { CONTAINER, GENERATION_ANNOTATION } from "./names.ts";
+import { isQuotaExceeded, quotaWords } from "./api/errors.ts";
 import {
   type Claim,
   type ContainerStatus,
@@ -12,7 +9,10 @@ import {
   type Pod,
   type Termination,
   timeMs,
-} from "./objects.ts";
+} from "./api/objects.ts";
+import { editOf } from "./edits.ts";
+import { eventTimeMs, pullFailure } from "./events.ts";
+import { CONTAINER, GENERATION_ANNOTATION } from "./names.ts";
 import {
   imagePullWords,
   missingWords,

@@ -1,9 +1,9 @@
 import type { EnvironmentRef, Remains } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
-import { isStatus } from "./errors.ts";
+import type { KubeClient } from "./api/client.ts";
+import { isStatus } from "./api/errors.ts";
+import type { KubeObject } from "./api/objects.ts";
+import { allOf, type Kind, namespacePath, objectPath } from "./api/paths.ts";
 import { refOf, selector, serverLabels, USER_LABEL } from "./names.ts";
-import type { KubeObject } from "./objects.ts";
-import { allOf, type Kind, namespacePath, objectPath } from "./paths.ts";
 
 /** Stands for the environment of a namespace in which there is none: a removal that was cut short. */
 const NO_ENVIRONMENT = "none";

@@ -1,12 +1,12 @@
 import { formatBytes, parseBytes } from "../../lib/quantity.ts";
 import type { EnvironmentSpec } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
-import { FIELD_MANAGER } from "./client.ts";
-import { isStatus, KubeStatusError } from "./errors.ts";
-import { environmentManifests } from "./manifests.ts";
+import type { KubeClient } from "./api/client.ts";
+import { FIELD_MANAGER } from "./api/client.ts";
+import { isStatus, KubeStatusError } from "./api/errors.ts";
+import type { Claim, Deployment, StorageClass } from "./api/objects.ts";
+import { environmentPaths } from "./api/paths.ts";
+import { environmentManifests } from "./manifests/manifests.ts";
 import { environmentName, namespaceName } from "./names.ts";
-import type { Claim, Deployment, StorageClass } from "./objects.ts";
-import { environmentPaths } from "./paths.ts";
 
 interface StorageContext {
   client: KubeClient;

@@ -1,8 +1,8 @@
 import type { Logger } from "../../lib/logger.ts";
 import type { EnvironmentRef } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
-import { type Node, type Pod, timeMs } from "./objects.ts";
-import { objectPath } from "./paths.ts";
+import type { KubeClient } from "./api/client.ts";
+import { type Node, type Pod, timeMs } from "./api/objects.ts";
+import { objectPath } from "./api/paths.ts";
 
 /** A pod whose node does not answer is deleted by force this long after it should have been gone. */
 const FORCE_AFTER_MS = 30_000;

@@ -2,12 +2,12 @@ import { parseBytes, parseCpuMillis } from "../../lib/quantity.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import { RuntimeUnreachable, type Usage } from "../runtime.ts";
 import { EXTEND_PATH } from "../startup.ts";
-import type { KubeClient } from "./client.ts";
-import { KubeStatusError } from "./errors.ts";
-import { type ExecTarget, runCommand } from "./exec.ts";
-import { WORKSPACE } from "./manifests.ts";
+import type { KubeClient } from "./api/client.ts";
+import { KubeStatusError } from "./api/errors.ts";
+import { type ExecTarget, runCommand } from "./api/exec.ts";
+import { type Claim, type Pod, timeMs } from "./api/objects.ts";
+import { WORKSPACE } from "./manifests/manifests.ts";
 import { CONTAINER } from "./names.ts";
-import { type Claim, type Pod, timeMs } from "./objects.ts";
 import { Walk } from "./walk.ts";
 
 const METRICS_API = "/apis/metrics.k8s.io/v1beta1";

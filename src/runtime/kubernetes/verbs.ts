@@ -1,16 +1,16 @@
 import type { Logger } from "../../lib/logger.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import { type EnvironmentRef, type EnvironmentSpec, RuntimeRejected } from "../runtime.ts";
-import { FIELD_MANAGER, type KubeClient } from "./client.ts";
-import { isStatus } from "./errors.ts";
-import { givenBack, type Isolation, type RestrictionKind } from "./isolation.ts";
-import type { Looking } from "./look.ts";
-import { environmentManifests } from "./manifests.ts";
-import type { Claim, Deployment, Manifest, Namespace, Restriction } from "./objects.ts";
-import { environmentPaths, userPaths } from "./paths.ts";
+import { FIELD_MANAGER, type KubeClient } from "./api/client.ts";
+import { isStatus } from "./api/errors.ts";
+import type { Claim, Deployment, Manifest, Namespace, Restriction } from "./api/objects.ts";
+import { environmentPaths, userPaths } from "./api/paths.ts";
+import { environmentManifests } from "./manifests/manifests.ts";
+import { userManifests } from "./manifests/usermanifests.ts";
 import { sayThatItIsNew, storageToAsk } from "./storage.ts";
 import { forceStuck } from "./stuck.ts";
-import { userManifests } from "./usermanifests.ts";
+import { givenBack, type Isolation, type RestrictionKind } from "./watch/isolation.ts";
+import type { Looking } from "./watch/look.ts";
 
 export interface VerbsContext {
   client: KubeClient;

@@ -1,8 +1,8 @@
 import type { Semaphore } from "../../lib/semaphore.ts";
 import { EXTEND_PATH } from "../startup.ts";
-import type { Connection } from "./connection.ts";
-import { type ExecTarget, runCommand } from "./exec.ts";
-import { WORKSPACE } from "./manifests.ts";
+import type { Connection } from "./api/connection.ts";
+import { type ExecTarget, runCommand } from "./api/exec.ts";
+import { WORKSPACE } from "./manifests/manifests.ts";
 
 /** Walking a workspace's files is work for the node: not more often than this, nor for more than a tenth of the time. */
 const FRESH_MS = 60_000;

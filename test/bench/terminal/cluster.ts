@@ -1,5 +1,5 @@
 import { KubeConfig } from "@kubernetes/client-node";
-import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
+import { connectionOf } from "../../../src/runtime/kubernetes/api/connection.ts";
 import { ENVIRONMENT_LABEL } from "../../../src/runtime/kubernetes/names.ts";
 import { kubectl } from "../../runtime/kubernetes/kubectl.ts";
 import type { Link } from "./links.ts";

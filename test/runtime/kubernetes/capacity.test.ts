@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
+import type { Node, Pod } from "../../../src/runtime/kubernetes/api/objects.ts";
 import { capacityOf } from "../../../src/runtime/kubernetes/capacity.ts";
-import type { Node, Pod } from "../../../src/runtime/kubernetes/objects.ts";
 import type { ComponentHealth } from "../../../src/runtime/runtime.ts";
 
 const GIB = 2 ** 30;

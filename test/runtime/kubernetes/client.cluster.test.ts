@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { AuthorizationV1Api, KubeConfig, VersionApi } from "@kubernetes/client-node";
-import { createKubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
+import { createKubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import { connectionOf } from "../../../src/runtime/kubernetes/api/connection.ts";
 import { RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
 import { onCluster } from "../../on-cluster.ts";
 

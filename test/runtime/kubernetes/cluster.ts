@@ -1,8 +1,8 @@
 import { KubeConfig } from "@kubernetes/client-node";
 import { newId } from "../../../src/lib/ids.ts";
 import { createLogger } from "../../../src/lib/logger.ts";
-import { createKubeClient, type KubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
+import { createKubeClient, type KubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import { connectionOf } from "../../../src/runtime/kubernetes/api/connection.ts";
 import {
   createKubernetesRuntime,
   type KubernetesRuntimeOptions,

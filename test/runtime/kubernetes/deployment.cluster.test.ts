@@ -3,10 +3,10 @@ import { KubeConfig } from "@kubernetes/client-node";
 import { reduceKubeconfig } from "../../../src/clusters/kubeconfig.ts";
 import { vetCluster } from "../../../src/clusters/vetting.ts";
 import { Semaphore } from "../../../src/lib/semaphore.ts";
-import { createKubeClient, type KubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
-import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/deployment.ts";
-import { PERMISSIONS } from "../../../src/runtime/kubernetes/permissions.ts";
+import { createKubeClient, type KubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import { connectionOf } from "../../../src/runtime/kubernetes/api/connection.ts";
+import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/manifests/deployment.ts";
+import { PERMISSIONS } from "../../../src/runtime/kubernetes/manifests/permissions.ts";
 import { until } from "../../until.ts";
 import { kubectl } from "./kubectl.ts";
 

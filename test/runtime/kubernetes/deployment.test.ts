@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/deployment.ts";
+import type { Manifest } from "../../../src/runtime/kubernetes/api/objects.ts";
+import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/manifests/deployment.ts";
 import { serverLabels } from "../../../src/runtime/kubernetes/names.ts";
-import type { Manifest } from "../../../src/runtime/kubernetes/objects.ts";
 
 const manifests = serverManifests({ image: "registry.example.org/devpocket:1.0.0" });
 

@@ -5,7 +5,7 @@ import {
   quotaWords,
   statusError,
   unreachable,
-} from "../../../src/runtime/kubernetes/errors.ts";
+} from "../../../src/runtime/kubernetes/api/errors.ts";
 import { RuntimeRejected, RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
 
 function status(code: number, message: string, causes: object[] = []) {

@@ -1,7 +1,7 @@
 import type { ServerWebSocket } from "bun";
-import type { Connection } from "../../../src/runtime/kubernetes/connection.ts";
-import type { ExecTarget } from "../../../src/runtime/kubernetes/exec.ts";
-import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "../../../src/runtime/kubernetes/manifests.ts";
+import type { Connection } from "../../../src/runtime/kubernetes/api/connection.ts";
+import type { ExecTarget } from "../../../src/runtime/kubernetes/api/exec.ts";
+import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "../../../src/runtime/kubernetes/manifests/manifests.ts";
 import { SYSTEM_PATH } from "../../../src/runtime/startup.ts";
 import { HOLDER, holderFolder } from "./held-session.ts";
 import { cutPipes, spawnBetweenPipes } from "./pipes.ts";

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { type ExecStream, openExec, runCommand } from "../../../src/runtime/kubernetes/exec.ts";
+import { type ExecStream, openExec, runCommand } from "../../../src/runtime/kubernetes/api/exec.ts";
 import { RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
 import { until } from "../../until.ts";
 import { SilentStandIn, StandIn } from "./stand-in.ts";

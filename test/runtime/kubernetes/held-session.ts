@@ -2,11 +2,11 @@ import { afterAll } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
+import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/terminals/frames.ts";
 import { until } from "../../until.ts";
 import { cutPipes, spawnBetweenPipes } from "./pipes.ts";
 
-export const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/holder.pl");
+export const HOLDER = join(import.meta.dir, "../../../src/runtime/kubernetes/terminals/holder.pl");
 
 /** For how many seconds a flood is held up once the connection is lost. */
 const PATIENCE = "0";

@@ -4,9 +4,9 @@ import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { newId } from "../../../src/lib/ids.ts";
-import { KubeStatusError } from "../../../src/runtime/kubernetes/errors.ts";
-import { type HeldPlace, openHeld, resumeHeld } from "../../../src/runtime/kubernetes/held.ts";
-import { openTerminal } from "../../../src/runtime/kubernetes/terminal.ts";
+import { KubeStatusError } from "../../../src/runtime/kubernetes/api/errors.ts";
+import { type HeldPlace, openHeld, resumeHeld } from "../../../src/runtime/kubernetes/terminals/held.ts";
+import { openTerminal } from "../../../src/runtime/kubernetes/terminals/terminal.ts";
 import {
   PTY_INPUT_HIGH_WATER_BYTES,
   RuntimeUnreachable,

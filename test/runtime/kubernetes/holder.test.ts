@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
-import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/frames.ts";
+import { FrameReader, frameOf, numbersOf } from "../../../src/runtime/kubernetes/terminals/frames.ts";
 import { until } from "../../until.ts";
 import { endHeldSessions, HeldSession, HOLDER, heldSessions, holderFolder } from "./held-session.ts";
 import { cutHeldInput, cutHeldOutput } from "./holder-cuts.ts";

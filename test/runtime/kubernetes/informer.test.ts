@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import type { LogFields } from "../../../src/lib/logger.ts";
-import { createKubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import { INFORMER_LIMITS, startInformer } from "../../../src/runtime/kubernetes/informer.ts";
+import { createKubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import { INFORMER_LIMITS, startInformer } from "../../../src/runtime/kubernetes/watch/informer.ts";
 import { until } from "../../until.ts";
 import { listOf, StandIn } from "./stand-in.ts";
 

@@ -1,9 +1,13 @@
 import { afterEach, expect, test } from "bun:test";
 import { createLogger } from "../../../src/lib/logger.ts";
-import { createKubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import { givenBack, type Isolation, watchIsolation } from "../../../src/runtime/kubernetes/isolation.ts";
-import type { Restriction } from "../../../src/runtime/kubernetes/objects.ts";
-import { userManifests } from "../../../src/runtime/kubernetes/usermanifests.ts";
+import { createKubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import type { Restriction } from "../../../src/runtime/kubernetes/api/objects.ts";
+import { userManifests } from "../../../src/runtime/kubernetes/manifests/usermanifests.ts";
+import {
+  givenBack,
+  type Isolation,
+  watchIsolation,
+} from "../../../src/runtime/kubernetes/watch/isolation.ts";
 import { until } from "../../until.ts";
 import { listOf, StandIn } from "./stand-in.ts";
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/deployment.ts";
+import { serverManifests, toYaml } from "../../../src/runtime/kubernetes/manifests/deployment.ts";
 import type { EnvironmentSpec, Observed, Runtime } from "../../../src/runtime/runtime.ts";
 import { until } from "../../until.ts";
 import { type Cluster, kubeConfig, openCluster } from "./cluster.ts";

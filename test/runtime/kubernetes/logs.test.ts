@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { newId } from "../../../src/lib/ids.ts";
 import { createLogger } from "../../../src/lib/logger.ts";
+import type { ContainerStatus, KubeEvent, Pod } from "../../../src/runtime/kubernetes/api/objects.ts";
+import { environmentPaths } from "../../../src/runtime/kubernetes/api/paths.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
+import { stamped } from "../../../src/runtime/kubernetes/logs/podlog.ts";
 import { environmentName, namespaceName } from "../../../src/runtime/kubernetes/names.ts";
-import type { ContainerStatus, KubeEvent, Pod } from "../../../src/runtime/kubernetes/objects.ts";
-import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
-import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
 import { type LogLine, type Runtime, RuntimeUnreachable } from "../../../src/runtime/runtime.ts";
 import { listOf, objectsOf, podOf, StandIn, type Stream } from "./stand-in.ts";
 

@@ -2,8 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cpuRequestMillis, environmentManifests } from "../../../src/runtime/kubernetes/manifests.ts";
-import { userManifests } from "../../../src/runtime/kubernetes/usermanifests.ts";
+import {
+  cpuRequestMillis,
+  environmentManifests,
+} from "../../../src/runtime/kubernetes/manifests/manifests.ts";
+import { userManifests } from "../../../src/runtime/kubernetes/manifests/usermanifests.ts";
 import type { EnvironmentSpec } from "../../../src/runtime/runtime.ts";
 import { until } from "../../until.ts";
 

@@ -1,8 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createKubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import { connectionOf } from "../../../src/runtime/kubernetes/connection.ts";
+import { createKubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import { connectionOf } from "../../../src/runtime/kubernetes/api/connection.ts";
 import { kubeConfig } from "./cluster.ts";
 
 /*

@@ -5,7 +5,7 @@ import type {
   KubeEvent,
   ManagedFields,
   Pod,
-} from "../../../src/runtime/kubernetes/objects.ts";
+} from "../../../src/runtime/kubernetes/api/objects.ts";
 import {
   longestRunning,
   observe,

@@ -1,8 +1,13 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { createBell } from "../../../src/runtime/kubernetes/bell.ts";
-import { openPodLog, PieceJoiner, type PodLog, stamped } from "../../../src/runtime/kubernetes/podlog.ts";
-import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/streams.ts";
+import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/api/streams.ts";
+import {
+  openPodLog,
+  PieceJoiner,
+  type PodLog,
+  stamped,
+} from "../../../src/runtime/kubernetes/logs/podlog.ts";
+import { createBell } from "../../../src/runtime/kubernetes/watch/bell.ts";
 import { SilentStandIn, StandIn, type Stream } from "./stand-in.ts";
 
 const TARGET = { namespace: "n", pod: "p", container: "c" };

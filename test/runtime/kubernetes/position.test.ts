@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { stamped } from "../../../src/runtime/kubernetes/podlog.ts";
+import { stamped } from "../../../src/runtime/kubernetes/logs/podlog.ts";
 import {
   formatCursor,
   LineCounter,
   parseCursor,
   sinceSeconds,
-} from "../../../src/runtime/kubernetes/position.ts";
+} from "../../../src/runtime/kubernetes/logs/position.ts";
 
 interface WrittenLine {
   atNs: bigint;

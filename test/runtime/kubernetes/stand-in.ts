@@ -1,13 +1,13 @@
 import type { ServerWebSocket } from "bun";
-import type { Connection } from "../../../src/runtime/kubernetes/connection.ts";
+import type { Connection } from "../../../src/runtime/kubernetes/api/connection.ts";
+import type { ContainerStatus, Deployment, Pod } from "../../../src/runtime/kubernetes/api/objects.ts";
+import { environmentPaths } from "../../../src/runtime/kubernetes/api/paths.ts";
 import {
   CONTAINER,
   ENVIRONMENT_LABEL,
   GENERATION_ANNOTATION,
   USER_LABEL,
 } from "../../../src/runtime/kubernetes/names.ts";
-import type { ContainerStatus, Deployment, Pod } from "../../../src/runtime/kubernetes/objects.ts";
-import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
 import type { EnvironmentRef } from "../../../src/runtime/runtime.ts";
 
 interface Data {

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { createKubeClient } from "../../../src/runtime/kubernetes/client.ts";
-import type { KubeEvent } from "../../../src/runtime/kubernetes/objects.ts";
-import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
+import { createKubeClient } from "../../../src/runtime/kubernetes/api/client.ts";
+import type { KubeEvent } from "../../../src/runtime/kubernetes/api/objects.ts";
+import { environmentPaths } from "../../../src/runtime/kubernetes/api/paths.ts";
 import { storageToAsk } from "../../../src/runtime/kubernetes/storage.ts";
 import type { EnvironmentSpec } from "../../../src/runtime/runtime.ts";
 import { StandIn } from "./stand-in.ts";

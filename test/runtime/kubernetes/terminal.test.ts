@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { exitCodeOf } from "../../../src/runtime/kubernetes/exec.ts";
-import { Announcement, BECOME_SHELL } from "../../../src/runtime/kubernetes/terminal.ts";
+import { exitCodeOf } from "../../../src/runtime/kubernetes/api/exec.ts";
+import { Announcement, BECOME_SHELL } from "../../../src/runtime/kubernetes/terminals/terminal.ts";
 
 describe("the announcement of a terminal's session", () => {
   const whole = Buffer.from("typed ahead\x1b]devpocket;42\x07$ ");

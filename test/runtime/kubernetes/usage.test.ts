@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { newId } from "../../../src/lib/ids.ts";
 import { createLogger } from "../../../src/lib/logger.ts";
+import { environmentPaths } from "../../../src/runtime/kubernetes/api/paths.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
-import { environmentPaths } from "../../../src/runtime/kubernetes/paths.ts";
 import { isOwnFilesystem, parseUsage } from "../../../src/runtime/kubernetes/usage.ts";
 import type { Runtime } from "../../../src/runtime/runtime.ts";
 import { objectsOf, printing, StandIn, type Stream } from "./stand-in.ts";

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { parseReduced, reduceKubeconfig } from "../../../src/clusters/kubeconfig.ts";
 import { createLogger } from "../../../src/lib/logger.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
-import { userManifests } from "../../../src/runtime/kubernetes/usermanifests.ts";
+import { userManifests } from "../../../src/runtime/kubernetes/manifests/usermanifests.ts";
 import { openCluster } from "../../stand-in-cluster.ts";
 import { until } from "../../until.ts";
 

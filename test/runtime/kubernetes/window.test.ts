@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Window } from "../../../src/runtime/kubernetes/window.ts";
+import { Window } from "../../../src/runtime/kubernetes/terminals/window.ts";
 
 const KIB = 1024;
 

@@ -1,10 +1,10 @@
-import { backoffMs } from "../../lib/backoff.ts";
-import type { Logger } from "../../lib/logger.ts";
-import { pause } from "../../lib/pause.ts";
-import { RuntimeUnreachable } from "../runtime.ts";
-import type { KubeClient, Query, WatchError } from "./client.ts";
-import { isStatus, KubeStatusError } from "./errors.ts";
-import type { KubeObject } from "./objects.ts";
+import { backoffMs } from "../../../lib/backoff.ts";
+import type { Logger } from "../../../lib/logger.ts";
+import { pause } from "../../../lib/pause.ts";
+import { RuntimeUnreachable } from "../../runtime.ts";
+import type { KubeClient, Query, WatchError } from "../api/client.ts";
+import { isStatus, KubeStatusError } from "../api/errors.ts";
+import type { KubeObject } from "../api/objects.ts";
 
 export interface InformerLimits {
   /** A watch is ended after this time and its half again at most. */

@@ -1,5 +1,5 @@
-import type { TerminalSize } from "../runtime.ts";
-import { RuntimeUnreachable } from "../runtime.ts";
+import type { TerminalSize } from "../../runtime.ts";
+import { RuntimeUnreachable } from "../../runtime.ts";
 import type { Connection } from "./connection.ts";
 import { keepAlive, PING_EVERY_MS } from "./heartbeat.ts";
 import { openSocket } from "./socket.ts";

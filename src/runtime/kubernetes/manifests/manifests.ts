@@ -1,8 +1,8 @@
 import type { V1Container, V1PodSpec } from "@kubernetes/client-node";
-import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
-import type { EnvironmentSpec, ResourceLimits } from "../runtime.ts";
-import { DEFAULT_VARIABLES, EXTEND_PATH, STARTUP_FAILED_EXIT_CODE, startupScript } from "../startup.ts";
-import HOLDER from "./holder.pl" with { type: "text" };
+import { formatBytes, formatCpuMillis } from "../../../lib/quantity.ts";
+import type { EnvironmentSpec, ResourceLimits } from "../../runtime.ts";
+import { DEFAULT_VARIABLES, EXTEND_PATH, STARTUP_FAILED_EXIT_CODE, startupScript } from "../../startup.ts";
+import type { Manifest } from "../api/objects.ts";
 import {
   CONTAINER,
   ENVIRONMENT_LABEL,
@@ -12,8 +12,8 @@ import {
   namespaceName,
   SERVICE_ACCOUNT,
   startupNonce,
-} from "./names.ts";
-import type { Manifest } from "./objects.ts";
+} from "../names.ts";
+import HOLDER from "../terminals/holder.pl" with { type: "text" };
 
 /* What an environment is in a cluster. API fields are those that both Kubernetes 1.20 and today's have. */
 

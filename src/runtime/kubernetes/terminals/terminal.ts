@@ -1,8 +1,8 @@
-import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../runtime.ts";
-import { EXTEND_PATH } from "../startup.ts";
-import type { Connection } from "./connection.ts";
-import { type ExecTarget, openExec, runCommand } from "./exec.ts";
-import { TERM_VARIABLE, WORKSPACE } from "./manifests.ts";
+import { PTY_INPUT_HIGH_WATER_BYTES, type Pty, type TerminalOptions } from "../../runtime.ts";
+import { EXTEND_PATH } from "../../startup.ts";
+import type { Connection } from "../api/connection.ts";
+import { type ExecTarget, openExec, runCommand } from "../api/exec.ts";
+import { TERM_VARIABLE, WORKSPACE } from "../manifests/manifests.ts";
 
 const KILL_ATTEMPTS = 5;
 const KILL_AGAIN_MS = 2_000;

@@ -1,4 +1,4 @@
-import type { EnvironmentRef } from "../runtime.ts";
+import type { EnvironmentRef } from "../../runtime.ts";
 import { createBell } from "./bell.ts";
 
 /** Carries hints that something may have changed from the watches to whoever listens. */

@@ -1,7 +1,7 @@
-import type { InputPlace, TerminalSize } from "../runtime.ts";
-import type { Connection } from "./connection.ts";
-import { isStatus } from "./errors.ts";
-import { type ExecTarget, openExec } from "./exec.ts";
+import type { InputPlace, TerminalSize } from "../../runtime.ts";
+import type { Connection } from "../api/connection.ts";
+import { isStatus } from "../api/errors.ts";
+import { type ExecTarget, openExec } from "../api/exec.ts";
 import { FrameReader, frameOf, numbersOf } from "./frames.ts";
 
 const HEAD_TIMEOUT_MS = 20_000;

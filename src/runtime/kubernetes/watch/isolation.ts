@@ -1,11 +1,11 @@
-import type { Logger } from "../../lib/logger.ts";
-import type { Problem } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
+import type { Logger } from "../../../lib/logger.ts";
+import type { Problem } from "../../runtime.ts";
+import type { KubeClient } from "../api/client.ts";
+import type { Manifest, Restriction } from "../api/objects.ts";
+import { allOf } from "../api/paths.ts";
+import { userManifests } from "../manifests/usermanifests.ts";
+import { LIMIT_RANGE, NETWORK_POLICY, namespaceName, QUOTA, selector, serverLabels } from "../names.ts";
 import { type Informer, type InformerLimits, startInformer } from "./informer.ts";
-import { LIMIT_RANGE, NETWORK_POLICY, namespaceName, QUOTA, selector, serverLabels } from "./names.ts";
-import type { Manifest, Restriction } from "./objects.ts";
-import { allOf } from "./paths.ts";
-import { userManifests } from "./usermanifests.ts";
 
 const KINDS = ["networkpolicies", "limitranges", "resourcequotas"] as const;
 

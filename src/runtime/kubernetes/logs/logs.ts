@@ -1,16 +1,16 @@
-import { cleanLine } from "../lines.ts";
-import type { EnvironmentRef, LogLine } from "../runtime.ts";
-import { parseMark, withoutSeparator } from "../startup.ts";
-import { type Bell, createBell } from "./bell.ts";
-import type { KubeClient } from "./client.ts";
-import { isStatus } from "./errors.ts";
-import { eventLine, eventTimeMs, eventVersion } from "./events.ts";
-import type { Hints } from "./hints.ts";
-import type { Looking } from "./look.ts";
-import type { Mirror } from "./mirror.ts";
-import { CONTAINER, GENERATION_ANNOTATION, startupNonce } from "./names.ts";
-import { type KubeEvent, type Pod, timeMs } from "./objects.ts";
-import { generationOfPod, hasEnded, isOver, type Sight } from "./observe.ts";
+import { cleanLine } from "../../lines.ts";
+import type { EnvironmentRef, LogLine } from "../../runtime.ts";
+import { parseMark, withoutSeparator } from "../../startup.ts";
+import type { KubeClient } from "../api/client.ts";
+import { isStatus } from "../api/errors.ts";
+import { type KubeEvent, type Pod, timeMs } from "../api/objects.ts";
+import { eventLine, eventTimeMs, eventVersion } from "../events.ts";
+import { CONTAINER, GENERATION_ANNOTATION, startupNonce } from "../names.ts";
+import { generationOfPod, hasEnded, isOver, type Sight } from "../observe.ts";
+import { type Bell, createBell } from "../watch/bell.ts";
+import type { Hints } from "../watch/hints.ts";
+import type { Looking } from "../watch/look.ts";
+import type { Mirror } from "../watch/mirror.ts";
 import { openPodLog, type PodLog, type PodLogLine } from "./podlog.ts";
 import {
   type ContainerPosition,

@@ -1,4 +1,4 @@
-import type { EnvironmentRef } from "../runtime.ts";
+import type { EnvironmentRef } from "../../runtime.ts";
 import {
   environmentName,
   LIMIT_RANGE,
@@ -6,7 +6,7 @@ import {
   namespaceName,
   QUOTA,
   SERVICE_ACCOUNT,
-} from "./names.ts";
+} from "../names.ts";
 import type { Metadata } from "./objects.ts";
 
 /* Where the API server has what. */

@@ -1,7 +1,7 @@
-import { formatBytes, formatCpuMillis } from "../../lib/quantity.ts";
-import type { EnvironmentSpec } from "../runtime.ts";
-import { LIMIT_RANGE, NETWORK_POLICY, namespaceName, QUOTA, SERVICE_ACCOUNT, userLabels } from "./names.ts";
-import type { Manifest } from "./objects.ts";
+import { formatBytes, formatCpuMillis } from "../../../lib/quantity.ts";
+import type { EnvironmentSpec } from "../../runtime.ts";
+import type { Manifest } from "../api/objects.ts";
+import { LIMIT_RANGE, NETWORK_POLICY, namespaceName, QUOTA, SERVICE_ACCOUNT, userLabels } from "../names.ts";
 
 /* What a user has in a cluster, whatever their environments. */
 

@@ -1,10 +1,10 @@
-import type { Logger } from "../../lib/logger.ts";
-import type { KubeClient } from "./client.ts";
+import type { Logger } from "../../../lib/logger.ts";
+import type { KubeClient } from "../api/client.ts";
+import type { Pod } from "../api/objects.ts";
+import { objectPath } from "../api/paths.ts";
+import { hasEnded } from "../observe.ts";
 import type { Hints } from "./hints.ts";
 import type { Mirror } from "./mirror.ts";
-import type { Pod } from "./objects.ts";
-import { hasEnded } from "./observe.ts";
-import { objectPath } from "./paths.ts";
 
 /** Time to read the last lines of its log, which goes with the pod. */
 const LAST_WORDS_MS = 1_500;

@@ -1,8 +1,8 @@
-import type { Connection } from "./connection.ts";
-import type { ExecTarget } from "./exec.ts";
-import { keepAlive, PING_EVERY_MS } from "./heartbeat.ts";
-import { openSocket } from "./socket.ts";
-import { LineSplitter } from "./streams.ts";
+import type { Connection } from "../api/connection.ts";
+import type { ExecTarget } from "../api/exec.ts";
+import { keepAlive, PING_EVERY_MS } from "../api/heartbeat.ts";
+import { openSocket } from "../api/socket.ts";
+import { LineSplitter } from "../api/streams.ts";
 
 /** Above this many characters waiting to be taken the stream is paused. */
 const HIGH_WATER_CHARS = 512 * 1024;

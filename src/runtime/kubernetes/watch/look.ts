@@ -1,11 +1,11 @@
-import type { EnvironmentRef } from "../runtime.ts";
-import type { KubeClient } from "./client.ts";
+import type { EnvironmentRef } from "../../runtime.ts";
+import type { KubeClient } from "../api/client.ts";
+import type { Claim, Deployment, Pod } from "../api/objects.ts";
+import { environmentPaths } from "../api/paths.ts";
+import { ENVIRONMENT_LABEL } from "../names.ts";
+import { namespaceState } from "../namespaces.ts";
+import type { Sight } from "../observe.ts";
 import type { Mirror } from "./mirror.ts";
-import { ENVIRONMENT_LABEL } from "./names.ts";
-import { namespaceState } from "./namespaces.ts";
-import type { Claim, Deployment, Pod } from "./objects.ts";
-import type { Sight } from "./observe.ts";
-import { environmentPaths } from "./paths.ts";
 
 export interface LookLimits {
   /** The mirror is believed only when the cluster has answered something within this time. */

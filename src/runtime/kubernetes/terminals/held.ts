@@ -1,5 +1,5 @@
-import { backoffMs } from "../../lib/backoff.ts";
-import { newId } from "../../lib/ids.ts";
+import { backoffMs } from "../../../lib/backoff.ts";
+import { newId } from "../../../lib/ids.ts";
 import {
   type HeldTerminal,
   type InputPlace,
@@ -8,14 +8,14 @@ import {
   type TerminalJobs,
   type TerminalOptions,
   type TerminalSize,
-} from "../runtime.ts";
-import { EXTEND_PATH } from "../startup.ts";
-import type { Connection } from "./connection.ts";
-import { KubeStatusError } from "./errors.ts";
-import { type ExecTarget, runCommand } from "./exec.ts";
+} from "../../runtime.ts";
+import { EXTEND_PATH } from "../../startup.ts";
+import type { Connection } from "../api/connection.ts";
+import { KubeStatusError } from "../api/errors.ts";
+import { type ExecTarget, runCommand } from "../api/exec.ts";
+import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "../manifests/manifests.ts";
 import { frameOf } from "./frames.ts";
 import { type Dialled, dial, formatPlace, type HeldHead, type Link, parsePlace } from "./link.ts";
-import { HOLDER_SCRIPT, TERMINALS_FOLDER } from "./manifests.ts";
 import { UnconfirmedInput } from "./unconfirmed.ts";
 import { Window } from "./window.ts";
 

@@ -1,4 +1,4 @@
-import { type InputPlace, PTY_INPUT_HIGH_WATER_BYTES } from "../runtime.ts";
+import { type InputPlace, PTY_INPUT_HIGH_WATER_BYTES } from "../../runtime.ts";
 
 interface Entry {
   place: InputPlace;

@@ -1,4 +1,4 @@
-import { RuntimeUnreachable } from "../runtime.ts";
+import { RuntimeUnreachable } from "../../runtime.ts";
 import type { Connection } from "./connection.ts";
 import { statusError, unreachable } from "./errors.ts";
 

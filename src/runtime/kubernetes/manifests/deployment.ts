@@ -1,4 +1,4 @@
-import type { Manifest } from "./objects.ts";
+import type { Manifest } from "../api/objects.ts";
 import { policyRules } from "./permissions.ts";
 
 /*

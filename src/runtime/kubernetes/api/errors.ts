@@ -1,4 +1,4 @@
-import { RuntimeRejected, RuntimeUnreachable } from "../runtime.ts";
+import { RuntimeRejected, RuntimeUnreachable } from "../../runtime.ts";
 
 /** The part of a Kubernetes Status object that decides on anything. */
 export interface KubeStatus {
