@@ -1,5 +1,6 @@
 import type { KubeConfig } from "@kubernetes/client-node";
 import type { Logger } from "../../lib/logger.ts";
+import { createHints } from "../hints.ts";
 import { type EnvironmentRef, type Observed, type Runtime, RuntimeRejected } from "../runtime.ts";
 import { createKubeClient } from "./api/client.ts";
 import { type Connection, connectionOf } from "./api/connection.ts";
@@ -17,7 +18,6 @@ import { listHeld, openHeld, resumeHeld } from "./terminals/held.ts";
 import { BECOME_SHELL, openTerminal } from "./terminals/terminal.ts";
 import { createUsageReader } from "./usage.ts";
 import { createUserLocks, ensure, mend, stop, type VerbsContext } from "./verbs.ts";
-import { createHints } from "./watch/hints.ts";
 import type { InformerLimits } from "./watch/informer.ts";
 import { watchLingering } from "./watch/lingering.ts";
 import { createLooking, type LookLimits } from "./watch/look.ts";

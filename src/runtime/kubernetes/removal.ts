@@ -1,3 +1,5 @@
+import { createBell } from "../bell.ts";
+import type { Hints } from "../hints.ts";
 import type { EnvironmentRef, Runtime } from "../runtime.ts";
 import type { Pod } from "./api/objects.ts";
 import { environmentPaths, objectPath, userPaths } from "./api/paths.ts";
@@ -5,8 +7,6 @@ import { removeEmptyNamespace } from "./namespaces.ts";
 import type { Sight } from "./observe.ts";
 import { forceStuck } from "./stuck.ts";
 import type { VerbsContext } from "./verbs.ts";
-import { createBell } from "./watch/bell.ts";
-import type { Hints } from "./watch/hints.ts";
 
 const LOOK_AGAIN_MS = 1_000;
 /**

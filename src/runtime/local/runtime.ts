@@ -4,8 +4,8 @@ import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "../../lib/logger.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
+import { createHints } from "../hints.ts";
 import { type Capacity, type EnvironmentRef, type Runtime, RuntimeRejected } from "../runtime.ts";
-import { Changes } from "./changes.ts";
 import { endLeftovers, type Host, LocalEnvironment } from "./environment.ts";
 import { environmentsOnDisk, foldersOf, readState } from "./folders.ts";
 import { hostBoot, Owned } from "./owned.ts";
@@ -48,7 +48,7 @@ export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<
     options.sandbox === false
       ? { sandbox: null, reason: "switched off" }
       : await trySandbox(join(own, "sandbox"), dataDir);
-  const changes = new Changes();
+  const changes = createHints();
   const meter = new Meter(owned);
   const environments = new Map<string, LocalEnvironment>();
   const host: Host = {

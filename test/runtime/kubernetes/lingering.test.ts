@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { createLogger } from "../../../src/lib/logger.ts";
+import { createHints } from "../../../src/runtime/hints.ts";
 import type { Pod } from "../../../src/runtime/kubernetes/api/objects.ts";
-import { createHints } from "../../../src/runtime/kubernetes/watch/hints.ts";
 import { watchLingering } from "../../../src/runtime/kubernetes/watch/lingering.ts";
 import { until } from "../../until.ts";
 

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { createBell } from "../../../src/runtime/bell.ts";
 import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/api/streams.ts";
 import {
   openPodLog,
@@ -7,7 +8,6 @@ import {
   type PodLog,
   stamped,
 } from "../../../src/runtime/kubernetes/logs/podlog.ts";
-import { createBell } from "../../../src/runtime/kubernetes/watch/bell.ts";
 import { SilentStandIn, StandIn, type Stream } from "./stand-in.ts";
 
 const TARGET = { namespace: "n", pod: "p", container: "c" };

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
+import { createHints } from "../../../src/runtime/hints.ts";
 import { createProgressTracker } from "../../../src/runtime/kubernetes/logs/progress.ts";
 import { startupNonce } from "../../../src/runtime/kubernetes/names.ts";
-import { createHints } from "../../../src/runtime/kubernetes/watch/hints.ts";
 import { until } from "../../until.ts";
 import { StandIn } from "./stand-in.ts";
 

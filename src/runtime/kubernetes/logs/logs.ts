@@ -1,3 +1,5 @@
+import { type Bell, createBell } from "../../bell.ts";
+import type { Hints } from "../../hints.ts";
 import { cleanLine } from "../../lines.ts";
 import type { EnvironmentRef, LogLine } from "../../runtime.ts";
 import { parseMark, withoutSeparator } from "../../startup.ts";
@@ -7,8 +9,6 @@ import { type KubeEvent, type Pod, timeMs } from "../api/objects.ts";
 import { eventLine, eventTimeMs, eventVersion } from "../events.ts";
 import { CONTAINER, GENERATION_ANNOTATION, startupNonce } from "../names.ts";
 import { generationOfPod, hasEnded, isOver, type Sight } from "../observe.ts";
-import { type Bell, createBell } from "../watch/bell.ts";
-import type { Hints } from "../watch/hints.ts";
 import type { Looking } from "../watch/look.ts";
 import type { Mirror } from "../watch/mirror.ts";
 import { openPodLog, type PodLog, type PodLogLine } from "./podlog.ts";

@@ -1,11 +1,11 @@
+import { createBell } from "../../bell.ts";
+import type { Hints } from "../../hints.ts";
 import type { EnvironmentRef } from "../../runtime.ts";
 import { type Mark, parseMark } from "../../startup.ts";
 import type { Connection } from "../api/connection.ts";
 import type { Pod } from "../api/objects.ts";
 import { CONTAINER, startupNonce } from "../names.ts";
 import { generationOfPod, type Progress } from "../observe.ts";
-import { createBell } from "../watch/bell.ts";
-import type { Hints } from "../watch/hints.ts";
 import { openPodLog } from "./podlog.ts";
 
 /** Between two attempts at a log that can't be read yet: kubelet may not have it as soon as a container runs. */

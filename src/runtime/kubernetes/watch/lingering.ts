@@ -1,9 +1,9 @@
 import type { Logger } from "../../../lib/logger.ts";
+import type { Hints } from "../../hints.ts";
 import type { KubeClient } from "../api/client.ts";
 import type { Pod } from "../api/objects.ts";
 import { objectPath } from "../api/paths.ts";
 import { hasEnded } from "../observe.ts";
-import type { Hints } from "./hints.ts";
 import type { Mirror } from "./mirror.ts";
 
 /** Time to read the last lines of its log, which goes with the pod. */

@@ -1,11 +1,11 @@
 import type { Logger } from "../../../lib/logger.ts";
+import type { Hints } from "../../hints.ts";
 import type { EnvironmentRef } from "../../runtime.ts";
 import type { KubeClient } from "../api/client.ts";
 import type { Claim, Deployment, KubeEvent, KubeObject, Pod } from "../api/objects.ts";
 import { allOf, type Kind } from "../api/paths.ts";
 import { environmentOf, isNewerEvent } from "../events.ts";
 import { refOf, selector, serverLabels } from "../names.ts";
-import type { Hints } from "./hints.ts";
 import { type Informer, type InformerHandlers, type InformerLimits, startInformer } from "./informer.ts";
 import { type Isolation, watchIsolation } from "./isolation.ts";
 

@@ -1,5 +1,5 @@
-import type { EnvironmentRef } from "../../runtime.ts";
 import { createBell } from "./bell.ts";
+import type { EnvironmentRef } from "./runtime.ts";
 
 /** Carries hints that something may have changed from the watches to whoever listens. */
 export interface Hints {
