@@ -15,8 +15,8 @@ export type Job =
   | { work: "drain"; link: Link }
   /** Presses Ctrl-C under `yes`, as a client that reads 1 MB/s, `times` times. */
   | { work: "interrupt"; url: string; times: number }
-  /** Prints a line when all are there. Each types `bytes` every `everyMs` into an echo, for `forMs`. */
-  | { work: "many"; links: Link[]; bytes: number; everyMs: number; forMs: number };
+  /** Each types `bytes` every `everyMs` into an echo. Prints a line after `warmUpMs`; for `forMs` more it is timed. */
+  | { work: "many"; links: Link[]; bytes: number; everyMs: number; warmUpMs: number; forMs: number };
 
 /** What is typed before anything is timed: the code of both sides is compiled by then. */
 const WARM_UP_KEYS = 5000;
@@ -120,27 +120,31 @@ async function drain({ link }: Extract<Job, { work: "drain" }>): Promise<never> 
 }
 
 /** Milliseconds from each piece that was typed to the echo of its last byte. */
-async function many({ links, bytes, everyMs, forMs }: Extract<Job, { work: "many" }>): Promise<number[]> {
+async function many(job: Extract<Job, { work: "many" }>): Promise<number[]> {
+  const { links, bytes, everyMs, warmUpMs, forMs } = job;
   const lines: Line[] = [];
   for (const link of links) {
     const line = await open(link);
     await run(line, "exec cat");
     lines.push(line);
   }
-  console.log(JSON.stringify([]));
   const piece = "k".repeat(bytes);
   const times: number[] = [];
+  const timedFrom = performance.now() + warmUpMs;
+  const end = timedFrom + forMs;
+  setTimeout(() => console.log(JSON.stringify([])), warmUpMs);
   await Promise.all(
     lines.map(async (line, n) => {
       const sent: number[] = [];
       let came = 0;
       line.onData = (_piece, length) => {
-        for (came += length; came >= bytes; came -= bytes)
-          times.push(performance.now() - (sent.shift() ?? 0));
+        for (came += length; came >= bytes; came -= bytes) {
+          const at = sent.shift() ?? 0;
+          if (at >= timedFrom) times.push(performance.now() - at);
+        }
       };
       // One after the other, not all at once.
       await Bun.sleep((everyMs * n) / lines.length);
-      const end = performance.now() + forMs;
       for (let due = performance.now(); due < end; due += everyMs) {
         await Bun.sleep(Math.max(0, due - performance.now()));
         sent.push(performance.now());
