@@ -79,11 +79,17 @@ function asEnvironment(answer: unknown): Environment {
  * @throws ConnectError when there is no answer: the input has ended, or Ctrl-C
  */
 async function ask(question: string, { hidden = false } = {}): Promise<string> {
+  if (!process.stdin.isTTY) {
+    process.stderr.write(question);
+    const line = await readLine();
+    if (line === undefined) throw new ConnectError(`no answer to "${question.trim()}"`);
+    return line;
+  }
   const muted = new Writable({ write: (_chunk, _encoding, done) => done() });
   const prompt = createInterface({
     input: process.stdin,
     output: hidden ? muted : process.stderr,
-    terminal: process.stdin.isTTY,
+    terminal: true,
   });
   const unanswered = new Promise<never>((_resolve, reject) => {
     const none = () => reject(new ConnectError(`no answer to "${question.trim()}"`));
@@ -97,4 +103,25 @@ async function ask(question: string, { hidden = false } = {}): Promise<string> {
     prompt.close();
     if (hidden) process.stderr.write("\n");
   }
+}
+
+/** The next line of standard input, and nothing of what follows it; undefined at its end. */
+function readLine(): Promise<string | undefined> {
+  const { stdin } = process;
+  let read = Buffer.alloc(0);
+  return new Promise((resolve) => {
+    const done = (line: string | undefined) => {
+      stdin.off("data", onData).off("end", onEnd).pause();
+      resolve(line);
+    };
+    const onData = (bytes: Buffer) => {
+      read = Buffer.concat([read, bytes]);
+      const end = read.indexOf("\n");
+      if (end < 0) return;
+      done(read.subarray(0, end).toString().replace(/\r$/, ""));
+      if (end + 1 < read.length) stdin.unshift(read.subarray(end + 1));
+    };
+    const onEnd = () => done(read.length > 0 ? read.toString() : undefined);
+    stdin.on("data", onData).once("end", onEnd).resume();
+  });
 }

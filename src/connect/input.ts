@@ -37,6 +37,15 @@ export class KeptInput {
   }
 
   /**
+   * Over the connection that it has, what is typed goes to another shell: `offset` is where that began to take it.
+   * What came before is lost with the other; what came after is there or on its way.
+   */
+  goOn(shell: string, offset: number): void {
+    this.#shell = shell;
+    this.take(offset);
+  }
+
+  /**
    * It goes to `shell`, which has taken everything before `offset`. What was meant for another is not typed
    * into it, nor into the same where that has forgotten how far it was: nobody knows what of it was applied.
    */

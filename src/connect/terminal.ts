@@ -5,6 +5,8 @@ import { KeptInput } from "./input.ts";
 
 /** Ctrl-] leaves, as in telnet. */
 const ESCAPE = 0x1d;
+/** What a terminal makes of Ctrl-D: here of the end of what is piped in. */
+const END_OF_INPUT = Uint8Array.of(0x04);
 const RECONNECT_MS = 1000;
 /** A connection over which nothing has come for so long, though it was asked for an answer, is dead. */
 const SILENCE_MS = 40_000;
@@ -77,15 +79,17 @@ class Line {
   readonly #kept = new KeptInput();
   #send: ((bytes: Uint8Array) => void) | undefined;
   readonly #read: (bytes: Buffer) => void;
+  readonly #end = () => this.#type(END_OF_INPUT);
 
   constructor() {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.left = promise;
     this.#read = (bytes) => {
-      if (bytes.includes(ESCAPE)) resolve();
-      else this.#type(bytes);
+      const end = bytes.indexOf(ESCAPE);
+      if (end !== 0) this.#type(end < 0 ? bytes : bytes.subarray(0, end));
+      if (end >= 0) resolve();
     };
-    process.stdin.on("data", this.#read);
+    process.stdin.on("data", this.#read).once("end", this.#end);
     process.stdin.resume();
   }
 
@@ -95,6 +99,12 @@ class Line {
     this.#readOn();
     this.#send = send;
     for (const bytes of this.#kept) send(bytes);
+  }
+
+  /** The same connection leads to another shell. */
+  goOn(shell: string, offset: number): void {
+    this.#kept.goOn(shell, offset);
+    this.#readOn();
   }
 
   disconnect(): void {
@@ -122,7 +132,7 @@ class Line {
   }
 
   close(): void {
-    process.stdin.off("data", this.#read);
+    process.stdin.off("data", this.#read).off("end", this.#end);
     process.stdin.pause();
   }
 }
@@ -147,6 +157,7 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
   socket.binaryType = "arraybuffer";
   return new Promise((resolve) => {
     let exitCode: number | undefined;
+    let isAttached = false;
     let heardAt = performance.now();
     const send = (message: unknown) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
@@ -178,11 +189,15 @@ async function oneConnection(api: Api, environmentId: string, place: Place, line
           place.offset = Number(field(message, "offset", "0"));
           process.stdout.write(field(message, "restore", ""));
           resize();
-          line.connect(
-            (bytes) => socket.readyState === WebSocket.OPEN && socket.send(bytes),
-            session,
-            Number(field(message, "input_offset", "0")),
-          );
+          const inputOffset = Number(field(message, "input_offset", "0"));
+          if (isAttached) line.goOn(session, inputOffset);
+          else
+            line.connect(
+              (bytes) => socket.readyState === WebSocket.OPEN && socket.send(bytes),
+              session,
+              inputOffset,
+            );
+          isAttached = true;
           return;
         }
         case "input_ack":

@@ -66,6 +66,8 @@ class TerminalSocket implements Channel, Viewer {
   #size: TerminalSize | null;
   #resizeTimer: Timer | undefined;
   #toldWaiting: EnvironmentStatus | null = null;
+  /** How far its output from sessions before this one has gone: acknowledgements of that may still come. */
+  #leftAt = 0;
   #isClosed = false;
 
   constructor(peer: Peer, environment: SocketEnvironment, request: TerminalRequest, deps: TerminalDeps) {
@@ -77,7 +79,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#environment = { ...environment };
     this.#size = request.size;
     this.#unwatch = deps.environments.watch(environment.id, (change) => this.#follow(change));
-    this.#input = new TypedInput(peer, request.sessionId !== null);
+    this.#input = new TypedInput(peer);
   }
 
   begin(): void {
@@ -100,9 +102,7 @@ class TerminalSocket implements Channel, Viewer {
         this.#resize({ cols: frame.cols, rows: frame.rows });
         return;
       case "ack":
-        if (this.#attachment?.acknowledge(frame.offset) === false) {
-          this.#peer.complain("Acknowledged more than was sent");
-        }
+        this.#acknowledge(frame.offset);
         return;
       case undefined:
         this.#peer.complain("Invalid message: input, resize, ack or ping with their fields are expected");
@@ -152,7 +152,6 @@ class TerminalSocket implements Channel, Viewer {
     // The shells of an environment that restarts end too; the socket waits for the next one.
     if (!this.#isRunning()) return;
     if (code === null) {
-      this.#peer.send({ type: "info", message: "The terminal was lost. It is being opened again." });
       this.#shellLost();
       return;
     }
@@ -179,6 +178,7 @@ class TerminalSocket implements Channel, Viewer {
       const attached = await this.#deps.hub.attach(this.#environment.id, {
         ...this.#wanted,
         clientId: this.#clientId,
+        inputFrom: () => this.#input.from,
         size: this.#size,
         readOnly: this.#request.readOnly,
         text: !this.#peer.speaksBinary,
@@ -218,6 +218,13 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   #shellLost(): void {
+    if (this.#peer.speaksBinary) {
+      // What it has sent and this server had not passed on is gone: only a new connection tells it apart from what
+      // is on the way here now.
+      this.#peer.close(CLOSE.tryAgainLater, "The terminal was lost. Connect again.");
+      return;
+    }
+    this.#peer.send({ type: "info", message: "The terminal was lost. It is being opened again." });
     const isAtOnce = performance.now() - this.#begunAt < SHORT_LIFE_MS;
     this.#failures = isAtOnce ? this.#failures + 1 : 0;
     if (isAtOnce)
@@ -253,6 +260,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#attempt += 1;
     this.#isOpening = false;
     this.#input.leave();
+    this.#leftAt = Math.max(this.#leftAt, this.#attachment?.offset ?? 0);
     this.#attachment?.detach();
     this.#attachment = null;
   }
@@ -329,10 +337,15 @@ class TerminalSocket implements Channel, Viewer {
 
   // What the client sends.
 
+  #acknowledge(offset: number): void {
+    const isKnown = this.#attachment?.acknowledge(offset) ?? true;
+    if (!isKnown && offset > this.#leftAt) this.#peer.complain("Acknowledged more than was sent");
+  }
+
   #type(bytes: Uint8Array, seq: number | undefined): void {
     if (this.#request.readOnly) this.#peer.complain("This connection can only view the terminal");
     else if (this.#attachment === null && !this.#isOpening) {
-      this.#input.drop(seq);
+      this.#input.drop(bytes.length, seq);
       this.#tellWaiting();
     } else this.#input.type(bytes, seq);
   }

@@ -16,11 +16,14 @@ export class TypedInput {
   /** What came while the terminal was being opened. */
   #early: { bytes: Uint8Array; seq: number | undefined }[] = [];
   #earlyBytes = 0;
+  /** What those cost to be remembered, besides their bytes. */
+  #earlyCost = 0;
   /** Since it was attached last, something was dropped that its client will send again. */
   #hasDropped = false;
-  /** A client that never had a terminal must begin with the first number that was dropped, or one before. */
+  /** The first number that was dropped: in a new terminal its client must begin with that, or one before. */
   #beginsWith = Number.POSITIVE_INFINITY;
-  #mayGoOn: boolean;
+  /** Of a client that counts bytes, how far it has come, once it was attached: what is dropped counts too. */
+  #countedTo: number | null = null;
   #ackTimer: Timer | undefined;
   /** What the client knows to be taken: that is never less. */
   #told = { seq: 0, offset: 0 };
@@ -28,10 +31,8 @@ export class TypedInput {
   /** It sends numbers, or counts bytes. */
   #awaitsAcks: boolean;
 
-  /** @param mayGoOn its client may count on from a terminal it had before, which is gone */
-  constructor(peer: Peer, mayGoOn: boolean) {
+  constructor(peer: Peer) {
     this.#peer = peer;
-    this.#mayGoOn = mayGoOn;
     this.#awaitsAcks = peer.speaksBinary;
     this.#held = new HeldInput({
       messages: peer.messages,
@@ -41,6 +42,11 @@ export class TypedInput {
     });
   }
 
+  /** Where in a new terminal the count of its client's bytes begins: it goes on over all of a connection. */
+  get from(): number {
+    return (this.#countedTo ?? this.#earlyBytes) - this.#earlyBytes;
+  }
+
   /** What was typed early, and what will be, goes to `attachment`. */
   attach(attachment: Attachment): void {
     this.#attachment = attachment;
@@ -48,10 +54,9 @@ export class TypedInput {
     this.#told = { seq: input.seq, offset: input.bytes };
     input.onTaken = this.#onTaken;
     this.#hasDropped = false;
-    this.#mayGoOn = true;
+    if (this.#peer.speaksBinary) this.#countedTo = input.bytes;
     const early = this.#early;
-    this.#early = [];
-    this.#earlyBytes = 0;
+    this.#forgetEarly();
     for (const { bytes, seq } of early) this.type(bytes, seq);
   }
 
@@ -71,15 +76,18 @@ export class TypedInput {
   }
 
   /**
-   * It can't be typed, and is not kept. A client that counts what it types sends it again once it is attached,
-   * with all that came after: nothing else of it may be typed before.
+   * `length` bytes can't be typed, and are not kept. A client that sends numbers, or was not attached yet, sends
+   * them again once it is, with all that came after: nothing else of it may be typed before.
    */
-  drop(seq: number | undefined): void {
-    if (!this.#counts(seq)) return;
+  drop(length: number, seq: number | undefined): void {
+    if (seq === undefined && this.#countedTo !== null) {
+      this.#countedTo += length;
+      return;
+    }
+    if (seq === undefined && !this.#peer.speaksBinary) return;
     this.#hasDropped = true;
-    this.#early = [];
-    this.#earlyBytes = 0;
-    if (seq !== undefined && !this.#mayGoOn) this.#beginsWith = Math.min(this.#beginsWith, seq);
+    this.#forgetEarly();
+    if (seq !== undefined) this.#beginsWith = Math.min(this.#beginsWith, seq);
   }
 
   /** @param bytes may be used by the caller again afterwards */
@@ -89,6 +97,7 @@ export class TypedInput {
       this.#keep(bytes, seq);
       return;
     }
+    if (seq === undefined && this.#countedTo !== null) this.#countedTo += bytes.length;
     const heldBytes = this.#held.heldBytes + attachment.input.unwrittenMessages * messageBytes;
     if (heldBytes + bytes.length > SOCKET_LIMITS.heldBackBytes) {
       this.#refuseMore();
@@ -116,22 +125,26 @@ export class TypedInput {
     }
   }
 
-  #counts(seq: number | undefined): boolean {
-    return seq !== undefined || this.#peer.speaksBinary;
-  }
-
   #skipped(seq: number | undefined, next: number): void {
     this.#peer.complain(`Input ${seq} was not taken: number ${next} comes next`);
   }
 
   #keep(bytes: Uint8Array, seq: number | undefined): void {
-    if (this.#hasDropped && this.#counts(seq)) {
-      this.drop(seq);
+    if (this.#hasDropped && (seq !== undefined || this.#peer.speaksBinary)) {
+      this.drop(bytes.length, seq);
       return;
     }
-    this.#earlyBytes += bytes.length + messageBytes;
-    if (this.#earlyBytes > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
+    if (seq === undefined && this.#countedTo !== null) this.#countedTo += bytes.length;
+    this.#earlyBytes += bytes.length;
+    this.#earlyCost += messageBytes;
+    if (this.#earlyBytes + this.#earlyCost > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
     else this.#early.push({ bytes: new Uint8Array(bytes), seq });
+  }
+
+  #forgetEarly(): void {
+    this.#early = [];
+    this.#earlyBytes = 0;
+    this.#earlyCost = 0;
   }
 
   #refuseMore(): void {

@@ -34,6 +34,8 @@ export interface AttachmentOptions {
   acknowledges: boolean;
   readOnly: boolean;
   clientId: string;
+  /** Asked of a client that the session does not know: where the count of its input begins; default: at 0. */
+  inputFrom?(): number;
   size: TerminalSize | null;
 }
 

@@ -34,6 +34,8 @@ export interface AttachRequest {
   /** Offset of the first byte the client has not seen; null: all that there is. */
   offset: number | null;
   clientId: string;
+  /** Where the count of its input begins in a session that does not know it; default: at 0. */
+  inputFrom?(): number;
   size: TerminalSize | null;
   /** Can't type, and never begins a session. */
   readOnly: boolean;

@@ -27,6 +27,8 @@ export interface InputStream {
  */
 export type InputResult = "taken" | "repeated" | "skipped" | "refused";
 
+const START = { bytes: 0, seq: 0, part: 0 };
+
 class Stream implements InputStream {
   readonly clientId: string;
   /** Under which the far side knows it: a client that was forgotten begins as another. */
@@ -45,10 +47,9 @@ class Stream implements InputStream {
   /** Numbered messages that are not wholly written, each with its place and those without bytes that follow it. */
   readonly #messages: { seq: number; start: number; end: number }[] = [];
 
-  constructor(clientId: string, place?: InputPlace) {
+  constructor(clientId: string, place: Omit<InputPlace, "client"> & { client?: string } = START) {
     this.clientId = clientId;
-    this.key = place?.client ?? `${clientId}/${newId()}`;
-    if (!place) return;
+    this.key = place.client ?? `${clientId}/${newId()}`;
     this.seq = place.seq;
     this.bytes = place.bytes;
     this.part = place.part;
@@ -132,9 +133,13 @@ export class TerminalInput {
     }
   }
 
-  /** The place of `clientId`, from its beginning when it is new: remembered for as long as it is attached. */
-  attach(clientId: string): InputStream {
-    const stream = this.#streams.get(clientId) ?? new Stream(clientId);
+  /**
+   * The place of `clientId`, remembered for as long as it is attached.
+   *
+   * @param from asked when it is new: what its first byte counts as
+   */
+  attach(clientId: string, from = () => 0): InputStream {
+    const stream = this.#streams.get(clientId) ?? new Stream(clientId, { ...START, bytes: from() });
     stream.isAttached = true;
     this.#use(stream);
     this.#forgetUnused();

@@ -177,7 +177,7 @@ export class Session implements Source {
       other.viewer.displaced();
       other.detach();
     }
-    const input = options.readOnly ? unusedStream() : this.#input.attach(options.clientId);
+    const input = options.readOnly ? unusedStream() : this.#input.attach(options.clientId, options.inputFrom);
     const attachment = new Attachment(this, input, options);
     this.#attachments.add(attachment);
     this.detachedAt = null;

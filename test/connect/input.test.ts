@@ -52,3 +52,15 @@ test.each([
   kept.take(offset + 1);
   expect(contentOf(kept)).toBe(`${expected}more`.slice(1));
 });
+
+test("into another shell over the same connection goes what it has not taken yet, and nothing is kept besides", () => {
+  const kept = new KeptInput();
+  kept.goTo("a", 7);
+  kept.push(Buffer.from("abcdef"));
+  kept.goOn("b", 10);
+  expect(contentOf(kept)).toBe("def");
+  kept.take(12);
+  expect(contentOf(kept)).toBe("f");
+  kept.goTo("b", 13);
+  expect(contentOf(kept)).toBe("");
+});

@@ -2,16 +2,21 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import protocol from "../../src/sockets/terminal-protocol.md" with { type: "text" };
 import { temporaryFolder } from "../harness.ts";
+import { LeftShell, ScriptedPty } from "../terminal/ptys.ts";
 import { until } from "../until.ts";
 import { CountedStream } from "./cuts.ts";
 import { type Cut, cuttingProxy } from "./cutting-proxy.ts";
-import { serveTerminals } from "./terminal-server.ts";
+import { ENVIRONMENT_ID, serveTerminals } from "./terminal-server.ts";
 
 interface Documented {
   connect(
     url: string,
     token: string,
-    options: { write(output: Uint8Array | string): void; ended?(reason: string): void },
+    options: {
+      write(output: Uint8Array | string): void;
+      ended?(reason: string): void;
+      clientId?: string;
+    },
   ): { type(text: string): void; close(): void };
 }
 
@@ -136,3 +141,77 @@ test.each([
     client.close();
   },
 );
+
+test("the documented client's input is typed once when the way to its shell was lost and found again", async () => {
+  const { connect } = await documentedClient();
+  // Of "abc" it had taken "ab" when the way was lost.
+  const shell = new LeftShell(0, { input: [{ client: "me/1", bytes: 2, seq: 0, part: 0 }] });
+  const found = Promise.withResolvers<void>();
+  const ptys: ScriptedPty[] = [];
+  let isAskedFor = false;
+  await using server = serveTerminals({
+    open: async (_id, options) => {
+      // It says what it has; here it never does.
+      const pty = Object.assign(new ScriptedPty(options), { confirmsInput: true });
+      ptys.push(pty);
+      return pty;
+    },
+    takeUp: async () => {
+      isAskedFor = true;
+      await found.promise;
+      return shell;
+    },
+  });
+  const client = connect(address(server.port ?? 0, server), "token-ada", { clientId: "me", write: () => {} });
+  client.type("abc");
+  await until(() => ptys[0]?.typed === "abc");
+  ptys[0]?.options.onExit(null);
+  client.type("d");
+  await until(() => isAskedFor);
+  client.type("e");
+  found.resolve();
+  await until(() => shell.pty?.typed === "cde");
+  client.type("f");
+  await until(() => shell.pty?.typed.endsWith("f"));
+  expect(shell.pty?.typed).toBe("cdef");
+  expect(ptys.length).toBe(1);
+  client.close();
+});
+
+test("the documented client's input is typed once over a restart and a cut after it", async () => {
+  const { connect } = await documentedClient();
+  const ptys: ScriptedPty[] = [];
+  await using server = serveTerminals({
+    messagesPerMinute: 0,
+    open: async (_id, options) => {
+      const pty = new ScriptedPty(options);
+      ptys.push(pty);
+      return pty;
+    },
+  });
+  using proxy = await cuttingProxy(server.port ?? 0, () => ({ down: null, up: null }));
+  const client = connect(address(proxy.port, server), "token-ada", { write: () => {} });
+  let typed = 0;
+  const typeOn = async (isEnough: () => boolean) => {
+    while (!isEnough()) {
+      client.type(`${++typed};`);
+      await new Promise(setImmediate);
+    }
+  };
+  await typeOn(() => (ptys[0]?.typed.length ?? 0) > 1000);
+  server.environments.become("restarting");
+  server.hub.endAll(ENVIRONMENT_ID);
+  const lostFrom = typed;
+  await typeOn(() => typed >= lostFrom + 50);
+  server.environments.become("running", null, 100);
+  await typeOn(() => (ptys[1]?.typed.length ?? 0) > 1000);
+  proxy.cutAll();
+  const cutAt = typed;
+  await typeOn(() => typed >= cutAt + 50);
+  await until(() => ptys[1]?.typed.endsWith(`;${typed};`));
+  const numbers = ptys[1]?.typed.split(";").slice(0, -1).map(Number) ?? [];
+  const [first = 0] = numbers;
+  expect(first).toBeGreaterThan(lostFrom);
+  expect(numbers).toEqual(numbers.map((_, n) => first + n));
+  client.close();
+});

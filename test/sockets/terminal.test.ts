@@ -368,15 +368,13 @@ describe("an environment's life", () => {
   });
 
   test.each([
-    ["sends again what was not taken", [2, 3, 4], "<2><3><4>"],
-    ["leaves it", [5], "<5>"],
-  ])("a client that counts on over a restart, and %s, goes on", async (_what, next, typed) => {
+    ["sends again what was not taken", ["<2>", "<3>", "<4>", "<5>"], "<2><3><4><5>"],
+    ["wants none of it any more", ["", "", "", "<5>"], "<5>"],
+  ])("a client that counts on over a restart, and %s, goes on", async (_what, again, typed) => {
     const { server: serving, ptys, open, said } = serveSlowly();
     await using server = serving;
     const client = new Client(server.url());
-    const type = (...numbers: number[]) => {
-      for (const seq of numbers) client.send({ type: "input", data: `<${seq}>`, seq });
-    };
+    const type = (seq: number, data = `<${seq}>`) => client.send({ type: "input", data, seq });
     await until(() => ptys.length === 1);
     open();
     await client.next("welcome");
@@ -384,16 +382,65 @@ describe("an environment's life", () => {
     await client.next("input_ack");
     server.environments.become("restarting");
     server.hub.endAll(ENVIRONMENT_ID);
-    type(2, 3);
+    type(2);
+    type(3);
     await said(client);
     server.environments.become("running", null, 100);
     type(4);
     await said(client);
     open();
     expect(await client.next("welcome", 1)).toMatchObject({ resumed: false, input_seq: 0 });
-    type(...next);
+    // Was on its way when the terminal came: what was dropped before it would be taken for repeated.
+    type(5);
+    expect((await client.next("error")).message).toBe("Input 5 was not taken: number 2 comes next");
+    for (const [n, data] of again.entries()) type(n + 2, data);
     await until(() => ptys[1]?.typed === typed);
+    await until(() => client.messages.at(-1)?.seq === 5);
+  });
+
+  test("bytes are counted on over a restart, those that are lost with it too", async () => {
+    const { server: serving, ptys, open, said } = serveSlowly();
+    await using server = serving;
+    const client = new Client(server.url(), { protocols: ["devpocket.v1.binary"] });
+    await until(() => ptys.length === 1);
+    open();
+    await client.next("welcome");
+    client.socket.send(Buffer.from("abc"));
+    expect(await client.next("input_ack")).toMatchObject({ offset: 3 });
+    server.environments.become("restarting");
+    server.hub.endAll(ENVIRONMENT_ID);
+    client.socket.send(Buffer.from("de"));
+    await said(client);
+    server.environments.become("running", null, 100);
+    client.socket.send(Buffer.from("fg"));
+    await said(client);
+    open();
+    expect(await client.next("welcome", 1)).toMatchObject({ resumed: false, input_offset: 5 });
+    client.socket.send(Buffer.from("h"));
+    await until(() => client.messages.at(-1)?.offset === 8);
+    expect(ptys[1]?.typed).toBe("fgh");
+  });
+
+  test("acknowledgements of what came before a restart are no fault", async () => {
+    const { server: serving, ptys, open, said } = serveSlowly();
+    await using server = serving;
+    const client = new Client(server.url());
+    await until(() => ptys.length === 1);
+    open();
+    await client.next("welcome");
+    ptys[0]?.print("0123456789");
+    await until(() => client.output.length === 10);
+    server.environments.become("restarting");
+    server.hub.endAll(ENVIRONMENT_ID);
+    client.send({ type: "ack", offset: 9 });
+    server.environments.become("running", null, 100);
+    open();
+    await client.next("welcome", 1);
+    client.send({ type: "ack", offset: 10 });
+    await said(client);
     expect(client.types).not.toContain("error");
+    client.send({ type: "ack", offset: 11 });
+    expect((await client.next("error")).message).toBe("Acknowledged more than was sent");
   });
 
   test("bytes that are counted are not kept after some that were dropped", async () => {
@@ -502,6 +549,17 @@ describe("an environment's life", () => {
     await client.next("info");
     expect(await client.next("welcome", 1)).toMatchObject({ resumed: false });
     expect(ptys.length).toBe(2);
+  });
+
+  test("a client that counts bytes has to connect again when the way to its shell was lost", async () => {
+    const { server: serving, ptys, open } = serveSlowly();
+    await using server = serving;
+    const client = new Client(server.url(), { protocols: ["devpocket.v1.binary"] });
+    await until(() => ptys.length === 1);
+    open();
+    await client.next("welcome");
+    ptys[0]?.options.onExit(null);
+    expect(await client.end()).toEqual({ code: 1013, reason: "The terminal was lost. Connect again." });
   });
 
   test("a shell to which the way was lost goes on for its clients with the next byte", async () => {
