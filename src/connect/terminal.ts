@@ -5,8 +5,9 @@ import { KeptInput } from "./input.ts";
 
 /** Ctrl-] leaves, as in telnet. */
 const ESCAPE = 0x1d;
-/** What a terminal makes of Ctrl-D: here of the end of what is piped in. */
+/** Ctrl-D, when what is piped in has ended: again and again, since a shell that is just beginning overhears it. */
 const END_OF_INPUT = Uint8Array.of(0x04);
+const END_EVERY_MS = 1000;
 const RECONNECT_MS = 1000;
 /** A connection over which nothing has come for so long, though it was asked for an answer, is dead. */
 const SILENCE_MS = 40_000;
@@ -25,23 +26,33 @@ interface Place {
   offset: number | undefined;
 }
 
+interface Joining {
+  /** To be taken up; undefined: a new one. */
+  session?: string | undefined;
+  /** What was typed before. */
+  typed?: Uint8Array;
+}
+
 type End = { kind: "left" } | { kind: "ended"; code: number } | { kind: "lost" };
 
 /**
  * Joins this terminal to a shell of the environment and resumes at the very next byte when the connection
  * drops.
  *
- * @param session to be taken up; undefined: a new one
  * @returns the shell's exit code; 0 when the person has left it
  */
-export async function joinTerminal(api: Api, environmentId: string, session?: string): Promise<number> {
+export async function joinTerminal(
+  api: Api,
+  environmentId: string,
+  { session, typed = new Uint8Array() }: Joining = {},
+): Promise<number> {
   const { stdin, stdout } = process;
   const raw = stdin.isTTY;
   if (raw) {
     stdin.setRawMode(true);
     showBytesAsTheyAre();
   }
-  const line = new Line();
+  const line = new Line(typed);
   const place: Place = {
     clientId: crypto.randomUUID(),
     session,
@@ -78,10 +89,14 @@ class Line {
   readonly left: Promise<void>;
   readonly #kept = new KeptInput();
   #send: ((bytes: Uint8Array) => void) | undefined;
-  readonly #read: (bytes: Buffer) => void;
-  readonly #end = () => this.#type(END_OF_INPUT);
+  readonly #read: (bytes: Uint8Array) => void;
+  readonly #end = () => {
+    this.#type(END_OF_INPUT);
+    this.#endTimer = setInterval(() => this.#type(END_OF_INPUT), END_EVERY_MS);
+  };
+  #endTimer: Timer | undefined;
 
-  constructor() {
+  constructor(typed: Uint8Array) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.left = promise;
     this.#read = (bytes) => {
@@ -89,6 +104,8 @@ class Line {
       if (end !== 0) this.#type(end < 0 ? bytes : bytes.subarray(0, end));
       if (end >= 0) resolve();
     };
+    this.#read(typed);
+    if (process.stdin.readableEnded) this.#end();
     process.stdin.on("data", this.#read).once("end", this.#end);
     process.stdin.resume();
   }
@@ -132,6 +149,7 @@ class Line {
   }
 
   close(): void {
+    clearInterval(this.#endTimer);
     process.stdin.off("data", this.#read).off("end", this.#end);
     process.stdin.pause();
   }

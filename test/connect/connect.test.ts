@@ -164,6 +164,45 @@ describe("connect", () => {
     expect(await person.exited).toBe(0);
   });
 
+  test("types what came before Ctrl-] in one piece with it", async () => {
+    const person = new Person(["--url", server.url, "--user", "admin", "in-one-piece"]);
+    await person.signsIn();
+    await person.sees(PROMPT);
+    person.type(`echo typed >typed\r${CTRL_RIGHT_BRACKET}`);
+    expect(await person.exited).toBe(0);
+    const again = new Person(["--url", server.url, "--user", "admin", "in-one-piece"]);
+    await again.signsIn();
+    await again.sees(PROMPT);
+    again.type("cat typed; exit\r");
+    expect(await again.exited).toBe(0);
+    expect(again.text).toContain("\rtyped\r\n");
+  }, 60_000);
+
+  test.each([
+    { what: "at once", pauses: false },
+    { what: "line by line", pauses: true },
+  ])(
+    "types what is piped in $what, to its end",
+    async ({ pauses }) => {
+      const run = Bun.spawn(["bun", MAIN, "connect", "--url", server.url, "piped"], {
+        stdin: "pipe",
+        stdout: "pipe",
+        stderr: "ignore",
+      });
+      for (const line of ["admin", TestServer.adminPassword, "echo piped-$((40+2))"]) {
+        run.stdin.write(`${line}\n`);
+        if (!pauses) continue;
+        await run.stdin.flush();
+        await Bun.sleep(300);
+      }
+      await run.stdin.end();
+      const shown = await new Response(run.stdout).text();
+      expect(await run.exited).toBe(0);
+      expect(shown).toContain("piped-42\r\n");
+    },
+    60_000,
+  );
+
   test("says in one line what was refused", async () => {
     const person = new Person(["--url", server.url, "--user", "admin"]);
     await person.signsIn("not the password");
