@@ -148,11 +148,14 @@ class TerminalSocket implements Channel, Viewer {
   exited(code: number | null): void {
     // Where it was only the way to it that was lost, it goes on.
     this.#wanted = { ...this.#wanted, offset: this.#attachment?.offset ?? null };
+    const { isSettled } = this.#input;
     this.#leave();
     // The shells of an environment that restarts end too; the socket waits for the next one.
     if (!this.#isRunning()) return;
     if (code === null) {
-      this.#shellLost();
+      if (isSettled || !this.#peer.speaksBinary) this.#shellLost();
+      // Part of its input may be gone. What it sends again is told from what is on its way by a new connection only.
+      else this.#peer.close(CLOSE.tryAgainLater, "The terminal was lost. Connect again.");
       return;
     }
     this.#peer.send({ type: "exit", code });
@@ -218,12 +221,6 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   #shellLost(): void {
-    if (this.#peer.speaksBinary) {
-      // What it has sent and this server had not passed on is gone: only a new connection tells it apart from what
-      // is on the way here now.
-      this.#peer.close(CLOSE.tryAgainLater, "The terminal was lost. Connect again.");
-      return;
-    }
     this.#peer.send({ type: "info", message: "The terminal was lost. It is being opened again." });
     const isAtOnce = performance.now() - this.#begunAt < SHORT_LIFE_MS;
     this.#failures = isAtOnce ? this.#failures + 1 : 0;

@@ -47,6 +47,12 @@ export class TypedInput {
     return (this.#countedTo ?? this.#earlyBytes) - this.#earlyBytes;
   }
 
+  /** All that was typed into the terminal is there: none of it would be lost with the way to it. */
+  get isSettled(): boolean {
+    const input = this.#attachment?.input;
+    return this.#held.heldBytes === 0 && (input === undefined || input.taken.bytes === input.bytes);
+  }
+
   /** What was typed early, and what will be, goes to `attachment`. */
   attach(attachment: Attachment): void {
     this.#attachment = attachment;

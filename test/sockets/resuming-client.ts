@@ -107,6 +107,8 @@ export class ResumingClient {
 
   #resend(seq: number, inputOffset: number): void {
     this.#acknowledged(seq, inputOffset);
+    // Bytes have no numbers: over the same connection they are on their way.
+    if (this.#isReady && this.#binary) return;
     this.#isReady = true;
     for (const [n, bytes] of this.#unacknowledged.entries()) this.#send(bytes, this.#firstSeq + n);
   }

@@ -551,15 +551,27 @@ describe("an environment's life", () => {
     expect(ptys.length).toBe(2);
   });
 
-  test("a client that counts bytes has to connect again when the way to its shell was lost", async () => {
-    const { server: serving, ptys, open } = serveSlowly();
-    await using server = serving;
-    const client = new Client(server.url(), { protocols: ["devpocket.v1.binary"] });
-    await until(() => ptys.length === 1);
-    open();
-    await client.next("welcome");
-    ptys[0]?.options.onExit(null);
-    expect(await client.end()).toEqual({ code: 1013, reason: "The terminal was lost. Connect again." });
+  test("a client that counts bytes has to connect again when it was lost with the way what became of them", async () => {
+    const ptys: ScriptedPty[] = [];
+    await using server = serveTerminals({
+      open: async (_id, options) => {
+        // It says what it has; here it never does.
+        const pty = Object.assign(new ScriptedPty(options), { confirmsInput: true });
+        ptys.push(pty);
+        return pty;
+      },
+    });
+    const protocols = ["devpocket.v1.binary"];
+    const [typing, looking] = [0, 1].map(() => new Client(server.url(), { protocols }));
+    await until(() => typing?.types.includes("welcome") && looking?.types.includes("welcome"));
+    typing?.socket.send(Buffer.from("abc"));
+    await until(() => ptys.some(({ typed }) => typed === "abc"));
+    for (const pty of ptys.splice(0)) pty.options.onExit(null);
+    expect(await typing?.end()).toEqual({ code: 1013, reason: "The terminal was lost. Connect again." });
+    // Nothing of this one's is in doubt.
+    looking?.socket.send(Buffer.from("de"));
+    expect(await looking?.next("welcome", 1)).toMatchObject({ input_offset: 0 });
+    await until(() => ptys[0]?.typed === "de");
   });
 
   test("a shell to which the way was lost goes on for its clients with the next byte", async () => {
