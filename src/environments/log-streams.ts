@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { createBell } from "../lib/bell.ts";
 import type { StoredLine } from "../logs/chunk.ts";
 
 /** An idle stream says so this often: proxies cut what is silent, commonly after a minute. */
@@ -73,7 +74,7 @@ export function eventStream(
   const encoder = new TextEncoder();
   let next: ReturnType<typeof batches.next> | undefined;
   let isThere = false;
-  let wake = () => {};
+  const bell = createBell();
   let begun = false;
   // A batch that nobody will ask for leaves the generator where it is, with all that it holds.
   end.signal.addEventListener("abort", () => void batches.return().catch(() => {}));
@@ -85,8 +86,8 @@ export function eventStream(
       return "retry: 1000\n\n";
     }
     next ??= begin();
-    if (!isThere) await wait();
-    if (!isSignedIn()) return undefined;
+    await bell.wait(heartbeatMs, end.signal);
+    if (end.signal.aborted || !isSignedIn()) return undefined;
     if (!isThere) return ":\n\n";
     const result = await next;
     next = undefined;
@@ -100,21 +101,10 @@ export function eventStream(
     const batch = batches.next();
     const came = () => {
       isThere = true;
-      wake();
+      bell.ring();
     };
     batch.then(came, came);
     return batch;
-  }
-
-  /** Until a batch has come, or a comment is due. */
-  function wait(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, heartbeatMs);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 
   return new ReadableStream<Uint8Array>(

@@ -1,4 +1,4 @@
-import { createBell } from "./bell.ts";
+import { createBell } from "../lib/bell.ts";
 import type { EnvironmentRef } from "./runtime.ts";
 
 /** Carries hints that something may have changed from the watches to whoever listens. */

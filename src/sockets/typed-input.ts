@@ -16,8 +16,6 @@ export class TypedInput {
   /** What came while the terminal was being opened. */
   #early: { bytes: Uint8Array; seq: number | undefined }[] = [];
   #earlyBytes = 0;
-  /** What those cost to be remembered, besides their bytes. */
-  #earlyCost = 0;
   /** Since it was attached last, something was dropped that its client will send again. */
   #hasDropped = false;
   /** The first number that was dropped: in a new terminal its client must begin with that, or one before. */
@@ -142,15 +140,14 @@ export class TypedInput {
     }
     if (seq === undefined && this.#countedTo !== null) this.#countedTo += bytes.length;
     this.#earlyBytes += bytes.length;
-    this.#earlyCost += messageBytes;
-    if (this.#earlyBytes + this.#earlyCost > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
-    else this.#early.push({ bytes: new Uint8Array(bytes), seq });
+    this.#early.push({ bytes: new Uint8Array(bytes), seq });
+    const cost = this.#early.length * messageBytes;
+    if (this.#earlyBytes + cost > SOCKET_LIMITS.heldBackBytes) this.#refuseMore();
   }
 
   #forgetEarly(): void {
     this.#early = [];
     this.#earlyBytes = 0;
-    this.#earlyCost = 0;
   }
 
   #refuseMore(): void {

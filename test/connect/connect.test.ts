@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { TestServer } from "../harness.ts";
+import { Output, TestServer } from "../harness.ts";
 import { cuttingProxy } from "../sockets/cutting-proxy.ts";
 import { ENVIRONMENT_ID, serveTerminals } from "../sockets/terminal-server.ts";
 import { ScriptedPty } from "../terminal/ptys.ts";
@@ -179,21 +179,21 @@ describe("connect", () => {
   }, 60_000);
 
   test.each([
-    { what: "at once", pauses: false },
-    { what: "line by line", pauses: true },
+    { what: "at once", asked: [/^/, /^/, /^/] },
+    { what: "line by line", asked: [/Username: /, /Password: /, /Opening piped/] },
   ])(
     "types what is piped in $what, to its end",
-    async ({ pauses }) => {
+    async ({ asked }) => {
       const run = Bun.spawn(["bun", MAIN, "connect", "--url", server.url, "piped"], {
         stdin: "pipe",
         stdout: "pipe",
-        stderr: "ignore",
+        stderr: "pipe",
       });
-      for (const line of ["admin", TestServer.adminPassword, "echo piped-$((40+2))"]) {
+      const said = new Output(run.stderr);
+      for (const [n, line] of ["admin", TestServer.adminPassword, "echo piped-$((40+2))"].entries()) {
+        await said.line(asked[n] ?? /^/);
         run.stdin.write(`${line}\n`);
-        if (!pauses) continue;
         await run.stdin.flush();
-        await Bun.sleep(300);
       }
       await run.stdin.end();
       const shown = await new Response(run.stdout).text();

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { createBell } from "../../../src/runtime/bell.ts";
+import { createBell } from "../../../src/lib/bell.ts";
 import { LineSplitter, type TextLine } from "../../../src/runtime/kubernetes/api/streams.ts";
 import {
   openPodLog,

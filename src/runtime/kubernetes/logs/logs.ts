@@ -1,4 +1,4 @@
-import { type Bell, createBell } from "../../bell.ts";
+import { type Bell, createBell } from "../../../lib/bell.ts";
 import type { Hints } from "../../hints.ts";
 import { cleanLine } from "../../lines.ts";
 import type { EnvironmentRef, LogLine } from "../../runtime.ts";

@@ -1,4 +1,4 @@
-import { createBell } from "../../bell.ts";
+import { createBell } from "../../../lib/bell.ts";
 import type { Hints } from "../../hints.ts";
 import type { EnvironmentRef } from "../../runtime.ts";
 import { type Mark, parseMark } from "../../startup.ts";
