@@ -54,8 +54,8 @@ class TerminalSocket implements Channel, Viewer {
   readonly #unwatch: () => void;
   readonly #input: TypedInput;
   #attachment: Attachment | null = null;
-  /** What it takes up or goes on with when it attaches next; one that is gone, or null: a new one. */
-  #wanted: { sessionId: string | null; offset: number | null };
+  /** What it takes up or goes on with when it attaches next; `isGone`: whose successor; null: a new one. */
+  #wanted: { sessionId: string | null; offset: number | null; isGone: boolean };
   /** Counts the attempts to attach: what an overtaken one brings is let go. */
   #attempt = 0;
   #isOpening = false;
@@ -74,7 +74,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#peer = peer;
     this.#deps = deps;
     this.#request = request;
-    this.#wanted = { sessionId: request.sessionId, offset: request.offset };
+    this.#wanted = { sessionId: request.sessionId, offset: request.offset, isGone: false };
     this.#clientId = request.clientId ?? newId();
     this.#environment = { ...environment };
     this.#size = request.size;
@@ -199,7 +199,7 @@ class TerminalSocket implements Channel, Viewer {
     const { attachment, resumed } = attached;
     this.#isOpening = false;
     this.#attachment = attachment;
-    this.#wanted = { sessionId: attached.session.id, offset: null };
+    this.#wanted = { sessionId: attached.session.id, offset: null, isGone: false };
     this.#begunAt = resumed ? Number.NEGATIVE_INFINITY : performance.now();
     // It may have changed since it was asked for.
     if (this.#size) attachment.resize(this.#size);
@@ -210,8 +210,9 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   #openFailed(error: unknown, which: "first" | "next"): void {
-    const mayPass = error instanceof RuntimeUnreachable || error instanceof RuntimeRejected;
-    if (!mayPass) {
+    // A viewer waits for somebody else to go on with what it has looked at.
+    const mayBegin = which === "next" && error instanceof AppError && error.code === "not_found";
+    if (!(error instanceof RuntimeUnreachable || error instanceof RuntimeRejected || mayBegin)) {
       this.#peer.fail(error);
       return;
     }
@@ -232,7 +233,9 @@ class TerminalSocket implements Channel, Viewer {
   #openLater(error: Error, which: "first" | "next"): void {
     if (this.#failures >= OPEN_ATTEMPTS) {
       this.#deps.log.warn("a terminal could not be opened", { environment: this.#environment.id, error });
-      this.#peer.fail(new AppError("unavailable", "The terminal can't be opened now"));
+      const told =
+        error instanceof AppError ? error : new AppError("unavailable", "The terminal can't be opened now");
+      this.#peer.fail(told);
       return;
     }
     this.#isOpening = true;
@@ -278,7 +281,7 @@ class TerminalSocket implements Channel, Viewer {
         if (previous === "running") return;
         clearTimeout(this.#retryTimer);
         this.#leave();
-        this.#wanted = { sessionId: null, offset: null };
+        this.#wanted = { ...this.#wanted, offset: null, isGone: true };
         this.#failures = 0;
         void this.#open("next");
         return;
@@ -362,5 +365,6 @@ class TerminalSocket implements Channel, Viewer {
 /** Nobody is there any more to take it: a shell that was begun for this alone ends. */
 function letGo({ session, attachment, resumed }: Attached): void {
   attachment.detach();
-  if (!resumed) session.kill();
+  // In place of another it is for all who come back to that.
+  if (!resumed && session.inPlaceOf === null) session.kill();
 }

@@ -9,7 +9,7 @@ import {
 } from "../runtime/runtime.ts";
 import { type Attachment, startOf, type Viewer } from "./attachment.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
-import { Session } from "./session.ts";
+import { Session, type SessionOptions } from "./session.ts";
 
 export interface HubOptions {
   /** A shell in a running environment. */
@@ -29,8 +29,13 @@ export interface HubOptions {
 }
 
 export interface AttachRequest {
-  /** The session to take up again or to join; a new one begins without it, or when it is gone. */
+  /**
+   * The session to take up again or to join. When it is gone, so is the one that has begun in its place: who shared
+   * one goes on together. Without it a new one begins.
+   */
   sessionId: string | null;
+  /** It has ended with what it ran in: nothing of it is looked for. */
+  isGone?: boolean;
   /** Offset of the first byte the client has not seen; null: all that there is. */
   offset: number | null;
   clientId: string;
@@ -69,12 +74,19 @@ const DEFAULT_SIZE: TerminalSize = { cols: 80, rows: 24 };
 
 interface Room {
   sessions: Map<string, Session>;
-  /** Ids of shells that are being started. */
-  starting: Set<string>;
+  /** Shells that are being started, by id. */
+  starting: Map<string, Starting>;
   /** Shells of an earlier server, by id: several clients may come back to one at once. */
   takingUp: Map<string, Promise<Session | undefined>>;
   /** Counts the times that all sessions were ended: what was being started or taken up then is ended too. */
   epoch: number;
+}
+
+interface Starting {
+  /** The session that it goes on for. */
+  inPlaceOf: string | null;
+  epoch: number;
+  session: Promise<Session>;
 }
 
 /** All terminal sessions, by environment. */
@@ -114,21 +126,28 @@ export class TerminalHub {
    * @throws AppError when there are too many, or for a viewer whose session is gone; what `open` throws
    */
   async attach(environmentId: string, request: AttachRequest): Promise<Attached> {
-    const { sessionId } = request;
-    const there = sessionId === null ? undefined : await this.#find(environmentId, sessionId);
+    const { sessionId, isGone = false } = request;
+    const there = sessionId === null || isGone ? undefined : await this.#find(environmentId, sessionId);
     const found = there && hasMore(there, request.offset) ? there : undefined;
-    if (found) await found.inputSettled(request.clientId);
-    if (!found && request.readOnly) throw notFound("Terminal session");
-    const session = found ?? (await this.#begin(environmentId, request.size ?? DEFAULT_SIZE));
+    const session = found ?? (await this.#goOn(environmentId, request));
+    await session.inputSettled(request.clientId);
     const start = startOf(session.ring, request.text);
-    const offset = found ? (request.offset ?? start) : 0;
-    const isInTheMiddle = found !== undefined && request.offset === null && start > 0;
+    const seenTo = found ? request.offset : null;
     return {
       session,
-      attachment: session.attach({ ...request, offset }),
+      attachment: session.attach({ ...request, offset: seenTo ?? start }),
       resumed: found !== undefined,
-      restore: isInTheMiddle ? session.screen.restoreAt(start) : null,
+      restore: seenTo === null && start > 0 ? session.screen.restoreAt(start) : null,
     };
+  }
+
+  /** What there is instead of the session that was asked for, or begins. */
+  #goOn(environmentId: string, { sessionId, size, readOnly }: AttachRequest): Session | Promise<Session> {
+    const room = this.#rooms.get(environmentId);
+    const successor = room && sessionId !== null ? successorOf(room, sessionId) : undefined;
+    if (successor) return successor;
+    if (readOnly) throw notFound("Terminal session");
+    return this.#begin(environmentId, { size: size ?? DEFAULT_SIZE, inPlaceOf: sessionId });
   }
 
   /** Sessions whose shell runs, newest first. */
@@ -207,30 +226,39 @@ export class TerminalHub {
     }
   }
 
-  async #begin(environmentId: string, size: TerminalSize): Promise<Session> {
+  async #begin(
+    environmentId: string,
+    { size, inPlaceOf }: { size: TerminalSize; inPlaceOf: string | null },
+  ): Promise<Session> {
     // Those that an earlier server has left count too, but nobody has to wait for that.
     void this.#learn(environmentId).catch(() => undefined);
     const room = this.#room(environmentId);
     const { epoch } = room;
     if (excess(room, room.starting.size + 1) > dispensable(room).length) throw tooMany();
-    const session = this.#session(environmentId, { id: newId(), size });
-    room.starting.add(session.id);
+    const session = this.#session(environmentId, { id: newId(), size, inPlaceOf });
+    const starting = this.#start(environmentId, session, room);
+    room.starting.set(session.id, { inPlaceOf, epoch, session: starting });
     try {
-      await session.start((options) => this.#options.open(environmentId, options));
-      try {
-        if (this.#isOver(room, epoch)) throw ended();
-        // Not before it runs: for one that can't be opened no other has to go.
-        makeRoom(room);
-      } catch (error) {
-        session.kill();
-        throw error;
-      }
-      room.sessions.set(session.id, session);
-      return session;
+      return await starting;
     } finally {
       room.starting.delete(session.id);
       this.#forgetEmpty(environmentId, room);
     }
+  }
+
+  async #start(environmentId: string, session: Session, room: Room): Promise<Session> {
+    const { epoch } = room;
+    await session.start((options) => this.#options.open(environmentId, options));
+    try {
+      if (this.#isOver(room, epoch)) throw ended();
+      // Not before it runs: for one that can't be opened no other has to go.
+      makeRoom(room);
+    } catch (error) {
+      session.kill();
+      throw error;
+    }
+    room.sessions.set(session.id, session);
+    return session;
   }
 
   /** A session that is known, or that an earlier server, or an earlier way to it, has left. */
@@ -294,7 +322,7 @@ export class TerminalHub {
     return session;
   }
 
-  #session(environmentId: string, of: { id: string; size: TerminalSize; held?: HeldTerminal }): Session {
+  #session(environmentId: string, of: Pick<SessionOptions, "id" | "size" | "inPlaceOf" | "held">): Session {
     return new Session({
       ...of,
       environmentId,
@@ -313,7 +341,7 @@ export class TerminalHub {
   #room(environmentId: string): Room {
     const room: Room = this.#rooms.get(environmentId) ?? {
       sessions: new Map(),
-      starting: new Set(),
+      starting: new Map(),
       takingUp: new Map(),
       epoch: 0,
     };
@@ -356,6 +384,17 @@ function dispensable(room: Room): Session[] {
 function tooMany(): AppError {
   const most = TERMINAL_LIMITS.sessionsPerEnvironment;
   return new AppError("conflict", `No more than ${most} terminals can be open in an environment`);
+}
+
+/** The session that goes on for one that is gone, or is about to. */
+function successorOf(room: Room, sessionId: string): Session | Promise<Session> | undefined {
+  for (const session of room.sessions.values()) {
+    if (session.inPlaceOf === sessionId && session.exit === null) return session;
+  }
+  for (const { inPlaceOf, epoch, session } of room.starting.values()) {
+    if (inPlaceOf === sessionId && epoch === room.epoch) return session;
+  }
+  return undefined;
 }
 
 /** A lost shell is of use only to who has not seen all that it had printed. */

@@ -17,6 +17,8 @@ export interface SessionOptions {
   id: string;
   environmentId: string;
   size: TerminalSize;
+  /** A session that is gone, for whose clients it goes on. */
+  inPlaceOf?: string | null;
   /** A clock that nobody sets, in milliseconds. */
   now: () => number;
   /** Where it goes on, when another server has begun it. */
@@ -42,6 +44,7 @@ const KILLED_EXIT_CODE = 128 + 9;
 export class Session implements Source {
   readonly id: string;
   readonly environmentId: string;
+  readonly inPlaceOf: string | null;
   /** Milliseconds since the epoch. */
   readonly createdAt: number;
   readonly ring: ByteRing;
@@ -74,6 +77,7 @@ export class Session implements Source {
     this.#options = options;
     this.id = options.id;
     this.environmentId = options.environmentId;
+    this.inPlaceOf = options.inPlaceOf ?? null;
     this.#size = options.size;
     this.detachedAt = options.now();
     this.createdAt = options.held?.createdAtMs ?? Date.now();

@@ -511,6 +511,32 @@ describe("an environment's life", () => {
     expect(client.types).not.toContain("exit");
   });
 
+  test("a restart keeps together who shared a session, a viewer too", async () => {
+    await using server = serveTerminals();
+    const first = new Client(server.url());
+    const session_id = String((await first.next("welcome")).session_id);
+    // Hears of the restart before the others do.
+    const viewer = new Client(server.url({ session_id, mode: "view" }));
+    await viewer.next("welcome");
+    const second = new Client(server.url({ session_id }));
+    await second.next("welcome");
+    const cut = new Client(server.url({ session_id }));
+    await cut.next("welcome");
+    cut.socket.close();
+    for (const status of ["restarting", "running"] as const) {
+      server.environments.become(status);
+      server.hub.endAll(ENVIRONMENT_ID);
+    }
+    const back = new Client(server.url({ session_id, offset: 3 }));
+    const welcomes = await Promise.all([
+      back.next("welcome"),
+      ...[first, viewer, second].map((client) => client.next("welcome", 1)),
+    ]);
+    expect(new Set(welcomes.map((welcome) => welcome.session_id)).size).toBe(1);
+    first.send({ type: "input", data: "echo se''en\r" });
+    for (const client of [first, viewer, second, back]) await until(() => client.output.includes("seen"));
+  });
+
   test("a restart while the terminal is being opened keeps the socket too", async () => {
     const held = Promise.withResolvers<void>();
     const ptys: ScriptedPty[] = [];

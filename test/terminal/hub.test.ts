@@ -180,11 +180,70 @@ describe("a session", () => {
     const attached = await attach({ sessionId: "0123", offset: 77 });
     expect(attached.resumed).toBe(false);
     expect(attached.attachment.offset).toBe(0);
-    await expect(attach({ sessionId: "0123", readOnly: true })).rejects.toThrow("Terminal session not found");
+    await expect(attach({ sessionId: "4567", readOnly: true })).rejects.toThrow("Terminal session not found");
     await expect(attach({ readOnly: true })).rejects.toThrow("Terminal session not found");
     await expect(attach({ sessionId: attached.session.id, readOnly: true }, "other")).rejects.toThrow(
       "not found",
     );
+  });
+
+  test("that is gone goes on in one new session for all who shared it", async () => {
+    const { attach, hub, pty, ptys } = setUp();
+    const { session } = await attach();
+    const gone = { sessionId: session.id, isGone: true };
+    hub.endAll("env");
+    await expect(attach({ ...gone, readOnly: true })).rejects.toThrow("Terminal session not found");
+
+    // Together, while it is being started, …
+    const [phone, laptop, viewer] = await Promise.all([
+      attach(gone),
+      attach({ sessionId: session.id, offset: 7 }),
+      attach({ ...gone, readOnly: true }),
+    ]);
+    pty(1).print("a".repeat(TERMINAL_LIMITS.scrollbackBytes));
+    pty(1).print("new");
+    // … and later.
+    const late = await attach({ sessionId: session.id, offset: 7 });
+    const all = [phone, laptop, viewer, late];
+    for (const each of all) {
+      expect(each.session).toBe(phone.session);
+      expect(each.resumed).toBe(false);
+      expect(each.viewer.text).toEndWith("anew");
+    }
+    expect(late.attachment.offset).toBe(late.session.ring.end);
+    expect(late.restore).toBe("\x1b[!p");
+    expect(ptys).toHaveLength(2);
+
+    // Those of another session, and those that begin anew, are not among them.
+    for (const other of [{ sessionId: "other", isGone: true }, {}]) {
+      expect((await attach(other)).session).not.toBe(phone.session);
+    }
+    // With that one gone too, it is again one for all of them.
+    pty(1).options.onExit(0);
+    const again = await Promise.all([attach(gone), attach(gone)]);
+    expect(again[0].session).toBe(again[1].session);
+    expect(again[0].session).not.toBe(phone.session);
+  });
+
+  test("that is begun for another when the environment ends is nobody's", async () => {
+    const opened = Promise.withResolvers<void>();
+    const { attach, hub, ptys } = setUp();
+    const { session } = await attach();
+    const slow = setUp({
+      open: async (options) => {
+        await opened.promise;
+        return new ScriptedPty(options);
+      },
+    });
+    hub.endAll("env");
+    const gone = { sessionId: session.id, isGone: true };
+    const before = slow.attach(gone);
+    slow.hub.endAll("env");
+    const after = slow.attach(gone);
+    opened.resolve();
+    await expect(before).rejects.toThrow("The environment has stopped");
+    expect((await after).session.exit).toBeNull();
+    expect(ptys).toHaveLength(1);
   });
 
   test("that ended while its client was away can be resumed for its last output for a minute", async () => {
