@@ -53,6 +53,8 @@ export async function joinTerminal(
     showBytesAsTheyAre();
   }
   const line = new Line(typed);
+  // Whoever has seen what is printed has gone, such as the `head` that it is piped into.
+  stdout.once("error", line.leave);
   const place: Place = {
     clientId: crypto.randomUUID(),
     session,
@@ -69,6 +71,7 @@ export async function joinTerminal(
       }
     }
   } finally {
+    stdout.off("error", line.leave);
     line.close();
     if (raw) stdin.setRawMode(false);
   }
@@ -87,6 +90,7 @@ function showBytesAsTheyAre(): void {
 class Line {
   /** Resolves when the person leaves. */
   readonly left: Promise<void>;
+  readonly leave: () => void;
   readonly #kept = new KeptInput();
   #send: ((bytes: Uint8Array) => void) | undefined;
   readonly #read: (bytes: Uint8Array) => void;
@@ -99,10 +103,11 @@ class Line {
   constructor(typed: Uint8Array) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.left = promise;
+    this.leave = resolve;
     this.#read = (bytes) => {
       const end = bytes.indexOf(ESCAPE);
       if (end !== 0) this.#type(end < 0 ? bytes : bytes.subarray(0, end));
-      if (end >= 0) resolve();
+      if (end >= 0) this.leave();
     };
     this.#read(typed);
     if (process.stdin.readableEnded) this.#end();

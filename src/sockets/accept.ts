@@ -37,17 +37,23 @@ export const websocket: Bun.WebSocketHandler<SocketHandlers> = {
   pong: (socket) => socket.data.heartbeat(socket),
 };
 
+interface Endpoint {
+  /** What of its user's a client says that it comes back to, see `Member`. */
+  place?: string | null;
+  /** Makes the endpoint's side once it is known who is there; throws AppError to turn the client away. */
+  serve(peer: Peer): Channel;
+}
+
 /**
  * Makes a WebSocket of a request. Whoever may not connect is connected all the same, told why and closed: a
  * browser can't see an HTTP status.
  *
- * @param serve makes the endpoint's side once it is known who is there; throws AppError to turn the client away
  * @throws AppError upgrade_required for a request that is no upgrade
  */
 export function acceptSocket(
   c: Context<HttpEnv>,
   options: SocketOptions,
-  serve: (peer: Peer) => Channel,
+  { place = null, serve }: Endpoint,
 ): Response {
   const protocol = chooseProtocol(c.req.header("sec-websocket-protocol"));
   const connection = new Connection({
@@ -58,6 +64,7 @@ export function acceptSocket(
       token: c.req.query("token"),
       ticket: c.req.query("ticket"),
     }),
+    place,
     speaksBinary: protocol === BINARY_PROTOCOL,
     refuse: originFault(c, options.allowedOrigins),
     authenticate: options.authenticate,

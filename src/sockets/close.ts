@@ -10,6 +10,9 @@ export const CLOSE = {
   tryAgainLater: 1013,
 } as const;
 
+/** Of a connection whose client has made another in its place. */
+export const RESUMED_ELSEWHERE = "Resumed on another connection";
+
 export type CloseCode = (typeof CLOSE)[keyof typeof CLOSE];
 
 /** The one map from the domain's codes to close codes; the specification refuses with 1008. */

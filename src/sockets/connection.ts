@@ -18,6 +18,8 @@ export interface Peer {
   readonly unsentBytes: number;
   /** How many messages it may still send; taken by endpoints for what counts as one. */
   readonly messages: TokenBucket | null;
+  /** What it has come to be of its user's, see `Member`. */
+  takePlace(place: string): void;
   send(message: { type: string; [field: string]: unknown }): void;
   /** A frame of JSON made by the caller. */
   sendText(frame: string): void;
@@ -48,6 +50,8 @@ export interface Channel {
 export interface ConnectionOptions {
   ip: string;
   credential: Credential;
+  /** What it comes back to, if it says so. */
+  place: string | null;
   speaksBinary: boolean;
   /** A reason to turn the client away as soon as it is connected. */
   refuse: unknown;
@@ -77,9 +81,11 @@ export class Connection implements SocketHandlers, Member {
   readonly #messages: TokenBucket | null;
   #overLimit = false;
   lastHeardAt: number;
+  place: string | null;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    this.place = options.place;
     this.lastHeardAt = options.connections.now();
     const perMinute = options.messagesPerMinute;
     this.#messages = perMinute > 0 ? new TokenBucket({ capacity: perMinute, perMinute }) : null;
@@ -233,6 +239,9 @@ export class Connection implements SocketHandlers, Member {
       messages: this.#messages,
       get unsentBytes() {
         return connection.#isClosed() ? 0 : (connection.#socket?.getBufferedAmount() ?? 0);
+      },
+      takePlace: (place) => {
+        this.place = place;
       },
       send: (message) => this.#sendText(JSON.stringify(message)),
       sendText: (frame) => this.#sendText(frame),

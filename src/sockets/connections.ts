@@ -1,6 +1,6 @@
 import { AppError } from "../errors.ts";
 import { networkOf } from "../http/origin.ts";
-import { CLOSE, type CloseCode } from "./close.ts";
+import { CLOSE, type CloseCode, RESUMED_ELSEWHERE } from "./close.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 
 /** What the list of connections needs to know of one. */
@@ -10,6 +10,8 @@ export interface Member {
   readonly hasCredential: boolean;
   /** Null until it is known who is there. */
   readonly actor: { userId: string; sessionId: string } | null;
+  /** What it is of its user's: none but the same client comes back to the same place. Null: nothing that is known. */
+  readonly place: string | null;
   /** When anything last came from the client, by `Connections.now`. */
   readonly lastHeardAt: number;
   ping(): void;
@@ -80,7 +82,7 @@ export class Connections {
    */
   identify(member: Member, userId: string): void {
     const others = this.#byUser.get(userId) ?? new Set();
-    if (others.size >= this.#perUser) this.#makeRoom(others);
+    if (others.size >= this.#perUser) this.#makeRoom(others, member.place);
     this.#forgetAnonymous(member);
     others.add(member);
     this.#byUser.set(userId, others);
@@ -141,8 +143,16 @@ export class Connections {
     }
   }
 
-  /** A phone's dead sockets must not shut it out: of those that leave a ping unanswered the most silent goes. */
-  #makeRoom(others: Set<Member>): void {
+  /**
+   * A phone's dead sockets must not shut it out: the one goes that the same client had in this place, or else, of
+   * those that leave a ping unanswered, the most silent.
+   */
+  #makeRoom(others: Set<Member>, place: string | null): void {
+    for (const other of others) {
+      if (place === null || other.place !== place) continue;
+      other.end(CLOSE.normal, RESUMED_ELSEWHERE);
+      return;
+    }
     const tooMany = new AppError("rate_limited", "Too many connections");
     const latest = this.now() - SOCKET_LIMITS.displaceableAfterMs;
     let dead: Member | undefined;

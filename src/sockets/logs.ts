@@ -64,9 +64,9 @@ export function logSocketRoutes({ sockets, ...deps }: LogSocketOptions): Router 
   router.openAPIRegistry.register("LogClientMessage", LogClientMessage);
   router.openAPIRegistry.register("LogServerMessage", LogServerMessage);
   router.get("/api/v1/ws/logs/:environment_id", (c) =>
-    acceptSocket(c, sockets, (peer) =>
-      serveLogs(peer, c.req.param("environment_id"), c.req.query("since_offset"), deps),
-    ),
+    acceptSocket(c, sockets, {
+      serve: (peer) => serveLogs(peer, c.req.param("environment_id"), c.req.query("since_offset"), deps),
+    }),
   );
   return router;
 }

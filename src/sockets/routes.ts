@@ -8,7 +8,7 @@ import { TERMINAL_LIMITS } from "../terminal/limits.ts";
 import { acceptSocket, type SocketOptions } from "./accept.ts";
 import { SOCKET_RULES, TerminalClientMessage, TerminalServerMessage } from "./messages.ts";
 import { serveTerminal, type TerminalDeps } from "./terminal.ts";
-import { parseTerminalQuery } from "./terminal-frames.ts";
+import { parseTerminalQuery, placeIn } from "./terminal-frames.ts";
 import TERMINAL_PROTOCOL from "./terminal-protocol.md" with { type: "text" };
 
 const EnvironmentId = z.string().openapi({ example: "018f2a4e6b7c000012345678" });
@@ -138,11 +138,14 @@ export function terminalRoutes(deps: TerminalRoutes): Router {
   router.openAPIRegistry.registerPath(terminalRoute);
   router.openAPIRegistry.register("TerminalClientMessage", TerminalClientMessage);
   router.openAPIRegistry.register("TerminalServerMessage", TerminalServerMessage);
-  router.get("/api/v1/ws/terminal/:environment_id", (c) =>
-    acceptSocket(c, sockets, (peer) =>
-      serveTerminal(peer, c.req.param("environment_id"), parseTerminalQuery(c.req.query()), deps),
-    ),
-  );
+  router.get("/api/v1/ws/terminal/:environment_id", (c) => {
+    const environmentId = c.req.param("environment_id");
+    const query = c.req.query();
+    return acceptSocket(c, sockets, {
+      place: placeIn(environmentId, query),
+      serve: (peer) => serveTerminal(peer, environmentId, parseTerminalQuery(query), deps),
+    });
+  });
   router.openapi({ ...ticketRoute, middleware: guard.requireActor }, (c) => {
     const { tickets } = sockets;
     return c.json({ ticket: tickets.issue(c.get("actor")), expires_in: tickets.ttlMs / 1000 }, 200);

@@ -51,6 +51,18 @@ export interface TerminalRequest {
   size: TerminalSize | null;
 }
 
+/**
+ * What of its user's a terminal with such a query is: none but the same client asks for the same again. Null: its
+ * query does not say both who it is and where it comes back to, as the first one of a client does.
+ */
+export function placeIn(
+  environmentId: string,
+  { session_id, client_id, mode }: Record<string, string>,
+): string | null {
+  if (!session_id || !client_id) return null;
+  return JSON.stringify([environmentId, session_id, client_id, mode === "view"]);
+}
+
 /** @throws AppError validation, naming the parameter */
 export function parseTerminalQuery(query: Record<string, string>): TerminalRequest {
   const result = v.safeParse(Query, query, { abortEarly: true });

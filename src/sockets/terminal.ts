@@ -9,11 +9,11 @@ import type { Attachment, Viewer } from "../terminal/attachment.ts";
 import type { Attached, TerminalHub } from "../terminal/hub.ts";
 import { gapMessage, outputMessage, sessionFields, sizeMessage } from "../terminal/protocol.ts";
 import type { EnvironmentAccess, SocketEnvironment, SocketStatusChange } from "./access.ts";
-import { CLOSE } from "./close.ts";
+import { CLOSE, RESUMED_ELSEWHERE } from "./close.ts";
 import type { Channel, Peer } from "./connection.ts";
 import { SOCKET_LIMITS } from "./limits.ts";
 import { statusUpdate } from "./status.ts";
-import { parseTerminalFrame, type TerminalRequest } from "./terminal-frames.ts";
+import { parseTerminalFrame, placeIn, type TerminalRequest } from "./terminal-frames.ts";
 import { TypedInput } from "./typed-input.ts";
 
 export interface TerminalDeps {
@@ -163,7 +163,7 @@ class TerminalSocket implements Channel, Viewer {
   }
 
   displaced(): void {
-    this.#peer.close(CLOSE.normal, "Resumed on another connection");
+    this.#peer.close(CLOSE.normal, RESUMED_ELSEWHERE);
   }
 
   inputFlows(): void {
@@ -200,6 +200,7 @@ class TerminalSocket implements Channel, Viewer {
     this.#isOpening = false;
     this.#attachment = attachment;
     this.#wanted = { sessionId: attached.session.id, offset: null, isGone: false };
+    this.#takePlace(attached.session.id);
     this.#begunAt = resumed ? Number.NEGATIVE_INFINITY : performance.now();
     // It may have changed since it was asked for.
     if (this.#size) attachment.resize(this.#size);
@@ -207,6 +208,12 @@ class TerminalSocket implements Channel, Viewer {
     attachment.start();
     // One whose shell has ended has told so, and is left already.
     if (this.#attachment === attachment) this.#input.attach(attachment);
+  }
+
+  #takePlace(sessionId: string): void {
+    const mode = this.#request.readOnly ? "view" : "edit";
+    const place = placeIn(this.#environment.id, { session_id: sessionId, client_id: this.#clientId, mode });
+    if (place !== null) this.#peer.takePlace(place);
   }
 
   #openFailed(error: unknown, which: "first" | "next"): void {

@@ -203,6 +203,19 @@ describe("connect", () => {
     60_000,
   );
 
+  test("leaves when nobody reads what it shows any more", async () => {
+    const connect = `"${process.execPath}" "${MAIN}" connect --url ${server.url} unseen`;
+    const run = Bun.spawn(["sh", "-c", `${connect} | head -c 1000 >/dev/null`], {
+      stdin: Buffer.from(`admin\n${TestServer.adminPassword}\nexec yes\n`),
+      env: { PATH: Bun.env.PATH ?? "" },
+      stderr: "pipe",
+    });
+    const said = await new Response(run.stderr).text();
+    expect(await run.exited).toBe(0);
+    expect(said).toContain("Opening unseen");
+    expect(said).not.toContain("EPIPE");
+  }, 60_000);
+
   test("says in one line what was refused", async () => {
     const person = new Person(["--url", server.url, "--user", "admin"]);
     await person.signsIn("not the password");

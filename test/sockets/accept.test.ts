@@ -24,6 +24,7 @@ function memberAt(ip: string, hasCredential = false) {
     ip,
     hasCredential,
     actor: null,
+    place: null,
     lastHeardAt: 0,
     ping: nothing,
     end: nothing,

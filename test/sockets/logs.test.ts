@@ -293,6 +293,7 @@ test("what becomes of an environment while a client takes the last lines is told
     complain: () => {},
     overLimit: () => {},
     underLimit: () => {},
+    takePlace: () => {},
     fail: () => {},
     close: (code: number) => void ends.push(code),
   };

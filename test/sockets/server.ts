@@ -46,7 +46,7 @@ export function serveEndpoint(serve: (peer: Peer) => Channel, options: Partial<S
   const all = socketOptions(options);
   const router = newRouter();
   router.onError(answerError(quiet));
-  router.get("/ws", (c) => acceptSocket(c, all, serve));
+  router.get("/ws", (c) => acceptSocket(c, all, { serve }));
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",

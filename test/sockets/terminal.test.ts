@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { RuntimeRejected, RuntimeUnreachable } from "../../src/runtime/runtime.ts";
+import { Connections } from "../../src/sockets/connections.ts";
 import { LeftShell, ScriptedPty, spawnPty } from "../terminal/ptys.ts";
 import { until } from "../until.ts";
 import { Client } from "./client.ts";
@@ -223,6 +224,26 @@ describe("resuming", () => {
     expect(await second.next("error")).toMatchObject({
       message: "Input 9 was not taken: number 5 comes next",
     });
+  });
+
+  test("takes the place of the client's own connection at once, also where no more are allowed", async () => {
+    await using server = serveTerminals({ connections: new Connections({ perUser: 2 }) });
+    const first = new Client(server.url({ client_id: "phone" }));
+    const { session_id } = await first.next("welcome");
+    const other = new Client(
+      server.url({ client_id: "phone", mode: "view", session_id: String(session_id) }),
+    );
+    await other.next("welcome");
+    for (const query of [{ client_id: "laptop", session_id: String(session_id) }, { client_id: "phone" }]) {
+      expect((await new Client(server.url(query)).end()).reason).toBe("Too many connections");
+    }
+    const again = { client_id: "phone", session_id: String(session_id), offset: 0 };
+    const second = new Client(server.url(again));
+    expect(await second.next("welcome")).toMatchObject({ session_id, resumed: true });
+    expect(await first.end()).toEqual({ code: 1000, reason: "Resumed on another connection" });
+    const third = new Client(server.url(again));
+    expect(await third.next("welcome")).toMatchObject({ session_id, resumed: true });
+    expect(other.closed).toBeNull();
   });
 
   test("joins others, who see the same and its size", async () => {
