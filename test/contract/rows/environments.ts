@@ -580,6 +580,18 @@ export const ENVIRONMENTS: Table = [
     },
   ],
   [
+    "D logs",
+    "a stream ends with its environment",
+    async ({ main, ada }) => {
+      const id = await main.environment(ada, { name: "followed" });
+      const call = { ...of(ada, id), query: { follow: "true" } };
+      const response = await main.send(main.document.operation(LOGS), call);
+      const text = response.text();
+      await remove(main, ada, id);
+      expect(await text).toContain("event: log");
+    },
+  ],
+  [
     "D installation",
     "every start is an installation, and has at least one line of the system",
     async ({ main, ada, adas }) => {
