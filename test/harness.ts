@@ -2,11 +2,19 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const ROOT = join(import.meta.dir, "..");
+const MAIN = join(import.meta.dir, "../src/main.ts");
+/** The source tree as a command. */
+export const SOURCE = ["bun", MAIN];
+/** The same, with a module that is evaluated before it. */
+export const preloading = (path: string) => ["bun", "--preload", path, MAIN];
+/** The binary that this run of the tests has built, if it has. */
+export const BINARY = Bun.env.DEVPOCKET_TEST_BINARY;
+/** What is tested as a process: the binary, which needs half of the processor time to start. */
+export const DEVPOCKET = BINARY === undefined ? SOURCE : [BINARY];
 
 /** What a server is started with: a compiled binary, or the source tree. */
 export interface ServerOptions {
-  /** Defaults to `bun src/main.ts`. */
+  /** Defaults to `DEVPOCKET`. */
   command?: string[];
   dataDir?: string;
   environment?: Record<string, string>;
@@ -38,7 +46,7 @@ export class TestServer {
   /** @throws Error with all of its output when it does not come to listen */
   static async start({ command, dataDir, environment = {} }: ServerOptions = {}): Promise<TestServer> {
     const folder = dataDir ?? temporaryFolder();
-    const process = Bun.spawn(command ?? ["bun", join(ROOT, "src/main.ts")], {
+    const process = Bun.spawn(command ?? DEVPOCKET, {
       cwd: folder,
       stdin: "ignore",
       stdout: "pipe",

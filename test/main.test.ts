@@ -2,10 +2,9 @@ import { Database } from "bun:sqlite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { TestClient, TestServer, temporaryFolder } from "./harness.ts";
+import { DEVPOCKET, preloading, SOURCE, TestClient, TestServer, temporaryFolder } from "./harness.ts";
 import { until } from "./until.ts";
 
-const MAIN = join(import.meta.dir, "../src/main.ts");
 const TLS = {
   cert: join(import.meta.dir, "http/tls/cert.pem"),
   other: join(import.meta.dir, "http/tls/other-key.pem"),
@@ -18,7 +17,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 async function devpocket(args: string[], environment: Record<string, string> = {}) {
-  const run = Bun.spawn(["bun", MAIN, ...args], {
+  const run = Bun.spawn([...DEVPOCKET, ...args], {
     cwd: folder,
     env: { PATH: Bun.env.PATH ?? "", DATA_DIR: join(folder, "data"), LOCAL_RUNTIME: "off", ...environment },
     stdout: "pipe",
@@ -65,8 +64,11 @@ describe("the command line", () => {
 
   test.each([
     { set: { HOST: "192.0.2.1" }, names: "HOST=192.0.2.1" },
-    { set: { TLS_CERT_FILE: MAIN, TLS_KEY_FILE: MAIN }, names: "TLS_CERT_FILE" },
-    { set: { TLS_CERT_FILE: "/nonexistent.pem", TLS_KEY_FILE: MAIN }, names: "TLS_CERT_FILE=/nonexistent" },
+    { set: { TLS_CERT_FILE: import.meta.path, TLS_KEY_FILE: import.meta.path }, names: "TLS_CERT_FILE" },
+    {
+      set: { TLS_CERT_FILE: "/nonexistent.pem", TLS_KEY_FILE: import.meta.path },
+      names: "TLS_CERT_FILE=/nonexistent",
+    },
     { set: { TLS_CERT_FILE: TLS.cert, TLS_KEY_FILE: "/nonexistent" }, names: "TLS_KEY_FILE=/nonexistent" },
     { set: { TLS_CERT_FILE: TLS.cert, TLS_KEY_FILE: TLS.other }, names: "TLS_KEY_FILE" },
   ])("what can't be listened on is put down to $names", async ({ set, names }) => {
@@ -188,7 +190,7 @@ describe("a first start", () => {
   });
 
   test("tells how to go on with the words that this server was started with", async () => {
-    const server = await TestServer.start({ environment: { LOCAL_RUNTIME: "off" } });
+    const server = await TestServer.start({ command: SOURCE, environment: { LOCAL_RUNTIME: "off" } });
     await server.output.line(/npx -y bun@\S+ start connect --user admin --url http:\S+:/);
     await server.stop();
   });
@@ -226,7 +228,7 @@ test("a server outlives errors of its own that nobody has caught, and tells of t
     });`,
   );
   const server = await TestServer.start({
-    command: ["bun", "--preload", preload, MAIN],
+    command: preloading(preload),
     environment: { LOCAL_RUNTIME: "off" },
   });
   process.kill(server.pid, "SIGUSR2");
@@ -239,7 +241,7 @@ test("a server outlives errors of its own that nobody has caught, and tells of t
 test("a server whose disk takes nothing is not ready, but alive, and ready again when it does", async () => {
   // A file that may not grow is what a full disk is to SQLite; without the trap it would be a signal's end.
   const server = await TestServer.start({
-    command: ["sh", "-c", 'trap "" XFSZ; exec bun "$0"', MAIN],
+    command: ["sh", "-c", 'trap "" XFSZ; exec "$@"', "sh", ...DEVPOCKET],
     environment: { LOCAL_RUNTIME: "off" },
   });
   const client = new TestClient(server.url);
@@ -267,7 +269,7 @@ describe("a server that is told to end", () => {
 
   test("outlives its terminal when it was started with nohup", async () => {
     const server = await TestServer.start({
-      command: ["nohup", "bun", MAIN],
+      command: ["nohup", ...DEVPOCKET],
       environment: { LOCAL_RUNTIME: "off" },
     });
     process.kill(server.pid, "SIGHUP");

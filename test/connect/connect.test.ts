@@ -2,14 +2,15 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Output, TestServer } from "../harness.ts";
+import { DEVPOCKET, Output, TestServer } from "../harness.ts";
 import { cuttingProxy } from "../sockets/cutting-proxy.ts";
 import { ENVIRONMENT_ID, serveTerminals } from "../sockets/terminal-server.ts";
 import { ScriptedPty } from "../terminal/ptys.ts";
 import { until } from "../until.ts";
 
-const MAIN = join(import.meta.dir, "../../src/main.ts");
 const JOIN = join(import.meta.dir, "../../src/connect/terminal.ts");
+/** As a shell has it. */
+const COMMAND = DEVPOCKET.map((part) => `"${part}"`).join(" ");
 const PROMPT = ":\x1b[01;34m/workspace\x1b[00m$ ";
 const CTRL_RIGHT_BRACKET = "\x1d";
 
@@ -26,7 +27,7 @@ class Person {
 
   constructor(args: string[]) {
     const decoder = new TextDecoder();
-    this.#process = Bun.spawn(["bun", MAIN, "connect", ...args], {
+    this.#process = Bun.spawn([...DEVPOCKET, "connect", ...args], {
       env: { PATH: Bun.env.PATH ?? "", TERM: "xterm-256color" },
       terminal: {
         cols: 100,
@@ -85,7 +86,7 @@ describe("connect", () => {
   }, 60_000);
 
   test("shows what is printed byte for byte, and leaves the person's terminal as it was", async () => {
-    const script = `stty >before; "${process.execPath}" "${MAIN}" connect --url ${server.url} --user admin; stty >after; cmp before after && echo same`;
+    const script = `stty >before; ${COMMAND} connect --url ${server.url} --user admin; stty >after; cmp before after && echo same`;
     const folder = mkdtempSync(join(tmpdir(), "devpocket-connect-"));
     let text = "";
     const person = Bun.spawn(["sh", "-c", script], {
@@ -184,7 +185,7 @@ describe("connect", () => {
   ])(
     "types what is piped in $what, to its end",
     async ({ asked }) => {
-      const run = Bun.spawn(["bun", MAIN, "connect", "--url", server.url, "piped"], {
+      const run = Bun.spawn([...DEVPOCKET, "connect", "--url", server.url, "piped"], {
         stdin: "pipe",
         stdout: "pipe",
         stderr: "pipe",
@@ -204,7 +205,7 @@ describe("connect", () => {
   );
 
   test("leaves when nobody reads what it shows any more", async () => {
-    const connect = `"${process.execPath}" "${MAIN}" connect --url ${server.url} unseen`;
+    const connect = `${COMMAND} connect --url ${server.url} unseen`;
     const run = Bun.spawn(["sh", "-c", `${connect} | head -c 1000 >/dev/null`], {
       stdin: Buffer.from(`admin\n${TestServer.adminPassword}\nexec yes\n`),
       env: { PATH: Bun.env.PATH ?? "" },
@@ -234,7 +235,10 @@ describe("connect", () => {
   });
 
   test("needs an answer where nobody sits at the terminal", async () => {
-    const run = Bun.spawn(["bun", MAIN, "connect", "--url", server.url], { stdin: "ignore", stderr: "pipe" });
+    const run = Bun.spawn([...DEVPOCKET, "connect", "--url", server.url], {
+      stdin: "ignore",
+      stderr: "pipe",
+    });
     expect(await run.exited).toBe(1);
     expect(await new Response(run.stderr).text()).toContain('no answer to "Username:"');
   });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { TestServer } from "../harness.ts";
+import { DEVPOCKET, TestServer } from "../harness.ts";
 import { ApiDocument, type Operation, type Schema } from "./document.ts";
 
 /* Whether the OpenAPI document is complete and says what is so; what it describes is the contract's matter. */
@@ -126,7 +126,7 @@ describe("the OpenAPI document", () => {
   });
 
   test("is what the command line prints", async () => {
-    const printed = Bun.spawn(["bun", "src/main.ts", "openapi"], {
+    const printed = Bun.spawn([...DEVPOCKET, "openapi"], {
       cwd: `${import.meta.dir}/../..`,
       stdout: "pipe",
       stderr: "ignore",

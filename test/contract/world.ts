@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { openGoogle } from "../auth/stand-in-google.ts";
-import { TestServer } from "../harness.ts";
+import { preloading, TestServer } from "../harness.ts";
 import { openSmtpServer } from "../mail/smtp.ts";
 import { openCluster } from "../stand-in-cluster.ts";
 import { Coverage } from "./coverage.ts";
@@ -10,8 +10,6 @@ import { type Person, Site } from "./site.ts";
 export const APP_ORIGIN = "https://app.example.org";
 export const METRICS_TOKEN = "a-token-for-metrics";
 export const PUBLIC_URL = "https://pocket.example.org";
-
-const ROOT = join(import.meta.dir, "../..");
 
 export type World = Awaited<ReturnType<typeof openWorld>>;
 
@@ -35,7 +33,7 @@ export async function openWorld() {
       },
     }),
     TestServer.start({
-      command: ["bun", "--preload", join(import.meta.dir, "google-redirect.ts"), join(ROOT, "src/main.ts")],
+      command: preloading(join(import.meta.dir, "google-redirect.ts")),
       environment: {
         SMTP_URL: smtp.url,
         PUBLIC_URL,

@@ -1,13 +1,17 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { TestServer, temporaryFolder } from "../harness.ts";
+import { BINARY, TestServer, temporaryFolder } from "../harness.ts";
 import { mainJob } from "./main-job.ts";
 
 const folder = temporaryFolder();
 const binary = join(folder, "devpocket");
 
 beforeAll(async () => {
+  if (BINARY !== undefined) {
+    copyFileSync(BINARY, binary);
+    return;
+  }
   const build = Bun.spawn(["bun", "run", "build", "--outfile", binary], {
     cwd: join(import.meta.dir, "../.."),
     stdout: "pipe",

@@ -1,3 +1,4 @@
+import { SOURCE } from "../harness.ts";
 import { mainJob } from "./main-job.ts";
 
-mainJob("the source tree", () => undefined);
+mainJob("the source tree", () => SOURCE);

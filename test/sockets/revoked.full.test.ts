@@ -1,9 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { openEvents } from "../environments/events.ts";
-import { TestServer } from "../harness.ts";
-
-const MAIN = join(import.meta.dir, "../../src/main.ts");
+import { DEVPOCKET, TestServer } from "../harness.ts";
 
 describe.if(process.env.DEVPOCKET_TEST_FULL === "1")("a password reset by the command line", () => {
   test("closes the user's sockets and event streams in the server that runs, others stay", async () => {
@@ -23,7 +20,7 @@ describe.if(process.env.DEVPOCKET_TEST_FULL === "1")("a password reset by the co
     void bobs?.stream.ended.then(() => {
       bobsStreamEnded = true;
     });
-    const reset = Bun.spawn(["bun", MAIN, "admin", "reset-password", "ada"], {
+    const reset = Bun.spawn([...DEVPOCKET, "admin", "reset-password", "ada"], {
       cwd: server.dataDir,
       env: { PATH: Bun.env.PATH ?? "", HOME: Bun.env.HOME ?? "", DATA_DIR: server.dataDir },
     });
