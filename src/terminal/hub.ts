@@ -1,4 +1,4 @@
-import { AppError, notFound } from "../errors.ts";
+import { notFound } from "../errors.ts";
 import { newId } from "../lib/ids.ts";
 import {
   type HeldTerminal,
@@ -9,6 +9,7 @@ import {
 } from "../runtime/runtime.ts";
 import { type Attachment, startOf, type Viewer } from "./attachment.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
+import { Room } from "./room.ts";
 import { Session, type SessionOptions } from "./session.ts";
 
 export interface HubOptions {
@@ -72,23 +73,6 @@ export interface SessionInfo {
 
 const DEFAULT_SIZE: TerminalSize = { cols: 80, rows: 24 };
 
-interface Room {
-  sessions: Map<string, Session>;
-  /** Shells that are being started, by id. */
-  starting: Map<string, Starting>;
-  /** Shells of an earlier server, by id: several clients may come back to one at once. */
-  takingUp: Map<string, Promise<Session | undefined>>;
-  /** Counts the times that all sessions were ended: what was being started or taken up then is ended too. */
-  epoch: number;
-}
-
-interface Starting {
-  /** The session that it goes on for. */
-  inPlaceOf: string | null;
-  epoch: number;
-  session: Promise<Session>;
-}
-
 /** All terminal sessions, by environment. */
 export class TerminalHub {
   readonly #options: HubOptions;
@@ -116,7 +100,7 @@ export class TerminalHub {
   /** How many shells run. */
   get size(): number {
     let size = 0;
-    for (const room of this.#rooms.values()) size += running(room).length;
+    for (const room of this.#rooms.values()) size += room.running.length;
     return size;
   }
 
@@ -144,7 +128,7 @@ export class TerminalHub {
   /** What there is instead of the session that was asked for, or begins. */
   #goOn(environmentId: string, { sessionId, size, readOnly }: AttachRequest): Session | Promise<Session> {
     const room = this.#rooms.get(environmentId);
-    const successor = room && sessionId !== null ? successorOf(room, sessionId) : undefined;
+    const successor = sessionId === null ? undefined : room?.successorOf(sessionId);
     if (successor) return successor;
     if (readOnly) throw notFound("Terminal session");
     return this.#begin(environmentId, { size: size ?? DEFAULT_SIZE, inPlaceOf: sessionId });
@@ -155,11 +139,7 @@ export class TerminalHub {
     // A cluster that can't be asked now is no reason to show nothing.
     await this.#learn(environmentId).catch(() => undefined);
     const room = this.#rooms.get(environmentId);
-    const sessions = room
-      ? running(room)
-          .reverse()
-          .sort((a, b) => b.createdAt - a.createdAt)
-      : [];
+    const sessions = (room?.running ?? []).reverse().sort((a, b) => b.createdAt - a.createdAt);
     return await Promise.all(
       sessions.map(async (session) => ({
         id: session.id,
@@ -184,9 +164,7 @@ export class TerminalHub {
     this.#known.delete(environmentId);
     const room = this.#rooms.get(environmentId);
     if (!room) return;
-    room.epoch += 1;
-    for (const session of room.sessions.values()) session.kill();
-    room.sessions.clear();
+    room.endAll();
     this.#forgetEmpty(environmentId, room);
   }
 
@@ -234,7 +212,7 @@ export class TerminalHub {
     void this.#learn(environmentId).catch(() => undefined);
     const room = this.#room(environmentId);
     const { epoch } = room;
-    if (excess(room, room.starting.size + 1) > dispensable(room).length) throw tooMany();
+    room.checkRoom();
     const session = this.#session(environmentId, { id: newId(), size, inPlaceOf });
     const starting = this.#start(environmentId, session, room);
     room.starting.set(session.id, { inPlaceOf, epoch, session: starting });
@@ -252,7 +230,7 @@ export class TerminalHub {
     try {
       if (this.#isOver(room, epoch)) throw ended();
       // Not before it runs: for one that can't be opened no other has to go.
-      makeRoom(room);
+      room.makeRoom();
     } catch (error) {
       session.kill();
       throw error;
@@ -339,19 +317,13 @@ export class TerminalHub {
   }
 
   #room(environmentId: string): Room {
-    const room: Room = this.#rooms.get(environmentId) ?? {
-      sessions: new Map(),
-      starting: new Map(),
-      takingUp: new Map(),
-      epoch: 0,
-    };
+    const room = this.#rooms.get(environmentId) ?? new Room();
     this.#rooms.set(environmentId, room);
     return room;
   }
 
   #forgetEmpty(environmentId: string, room: Room): void {
-    const { sessions, starting, takingUp } = room;
-    if (sessions.size + starting.size + takingUp.size === 0) this.#rooms.delete(environmentId);
+    if (room.isEmpty) this.#rooms.delete(environmentId);
   }
 }
 
@@ -360,54 +332,9 @@ function ended(): RuntimeRejected {
   return new RuntimeRejected("rejected", "The environment has stopped");
 }
 
-/** Lets one session go where one more would be too many. @throws AppError when all are needed */
-function makeRoom(room: Room): void {
-  if (excess(room, 1) <= 0) return;
-  const [least] = dispensable(room);
-  if (!least) throw tooMany();
-  least.kill();
-  room.sessions.delete(least.id);
-}
-
-/** By how many there would be too many sessions with so many more. */
-function excess(room: Room, more: number): number {
-  return room.sessions.size + more - TERMINAL_LIMITS.sessionsPerEnvironment;
-}
-
-/** What may go for a new session: first those that have ended, then the ones that have been detached longest. */
-function dispensable(room: Room): Session[] {
-  return [...room.sessions.values()]
-    .filter((session) => session.attached === 0 && session.detachedAt !== null)
-    .sort((a, b) => rank(a) - rank(b));
-}
-
-function tooMany(): AppError {
-  const most = TERMINAL_LIMITS.sessionsPerEnvironment;
-  return new AppError("conflict", `No more than ${most} terminals can be open in an environment`);
-}
-
-/** The session that goes on for one that is gone, or is about to. */
-function successorOf(room: Room, sessionId: string): Session | Promise<Session> | undefined {
-  for (const session of room.sessions.values()) {
-    if (session.inPlaceOf === sessionId && session.exit === null) return session;
-  }
-  for (const { inPlaceOf, epoch, session } of room.starting.values()) {
-    if (inPlaceOf === sessionId && epoch === room.epoch) return session;
-  }
-  return undefined;
-}
-
 /** A lost shell is of use only to who has not seen all that it had printed. */
 function hasMore(session: Session, offset: number | null): boolean {
   return !session.isLost || offset === null || offset < session.ring.end;
-}
-
-function rank(session: Session): number {
-  return session.exit !== null ? Number.NEGATIVE_INFINITY : (session.detachedAt ?? 0);
-}
-
-function running(room: Room): Session[] {
-  return [...room.sessions.values()].filter((session) => session.exit === null);
 }
 
 /** Where it can't be known whether something runs in it, a session is kept. */

@@ -69,8 +69,10 @@ describe("connect", () => {
     const first = new Person(["--url", server.url, "--user", "admin"]);
     await first.signsIn();
     await first.sees(PROMPT);
-    first.type("stty size; export KEPT=still\r");
+    first.type("stty size; export KEPT=still; echo is k''ept\r");
     await first.sees("30 100");
+    // What interrupts it sooner, interrupts all of the line.
+    await first.sees("is kept");
     first.type("sleep 1000\r\x03");
     await first.sees("^C");
     first.type(CTRL_RIGHT_BRACKET);
