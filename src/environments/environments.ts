@@ -96,6 +96,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     feed,
     log,
     now,
+    flushLogs: (id) => collector.flush(id),
     logSystem: (tx, row, note) => logStore.appendSystem(row.id, { generation: row.generation, ...note }, tx),
     collectLogs: (row) => collector.start({ ...refOf(row), clusterId: row.clusterId }),
     tornDown: (row) => ended(row, row),

@@ -28,6 +28,8 @@ export interface ReconcilerOptions {
   feed: StatusFeed;
   log: Logger;
   now(): number;
+  /** Writes what has been read of the environment's log: it was said before what is told next. */
+  flushLogs(environmentId: string): void;
   /** A line of DevPocket's own in the environment's log, in the transaction that writes what it tells of. */
   logSystem(tx: Tx, row: Environment, note: SystemNote): void;
   /** Containers of this generation were seen: their log is to be collected. Called at every look. */
@@ -186,6 +188,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     // Within one status progress never runs backwards: a second look may see less than the first.
     const progress = same ? Math.max(row.progress, to.progress) : to.progress;
     if (same && to.message === row.statusMessage && progress === row.progress) return row;
+    if (!same) options.flushLogs(row.id);
     const at = now();
     const allowed = deadlineMs(to.status, deadlines);
     const changed = inTransaction(db, (tx) => {

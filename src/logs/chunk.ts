@@ -31,6 +31,23 @@ export function bounded(message: string): string {
   return `${kept} … (${bytes.length - Buffer.byteLength(kept)} bytes of this line were cut)`;
 }
 
+/** Times that are apart by more than this are of clocks that disagree: they are left as they are. */
+const LATE_MS = 60_000;
+
+/**
+ * Lines with times that don't run backwards. They come by several ways, the later ones of DevPocket itself, say,
+ * before earlier ones of a container, and who asks for what there is since the last time is to miss none. A line
+ * that is late gets the time of the one before it, the first that of `lastAtMs`.
+ */
+export function inOrder<Line extends { atMs: number }>(lines: readonly Line[], lastAtMs?: number): Line[] {
+  let last = lastAtMs ?? Number.NEGATIVE_INFINITY;
+  return lines.map((line) => {
+    const isLate = line.atMs < last && last - line.atMs <= LATE_MS;
+    if (!isLate) last = line.atMs;
+    return isLate ? { ...line, atMs: last } : line;
+  });
+}
+
 /** A run of lines that lie in one row. */
 export interface Chunk {
   firstSeq: number;

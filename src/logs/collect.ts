@@ -28,6 +28,8 @@ export interface CollectorOptions<E extends EnvironmentRef> {
 
 interface Collection {
   stop: AbortController;
+  /** Writes what has been read and waits for more. */
+  flush(): void;
   /** Asked for since the last reading began: containers may have been replaced after its log had ended. */
   again: boolean;
   /** Ends a wait after failures: whoever asks for the log has just seen its containers. */
@@ -54,7 +56,7 @@ export function createLogCollector<E extends EnvironmentRef>({
       collection.again = false;
       const before = store.cursor(environmentId);
       try {
-        await copy(runtimeOf(environment), environment, store, turns, signal);
+        await copy(runtimeOf(environment), environment, store, turns, collection);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -105,6 +107,7 @@ export function createLogCollector<E extends EnvironmentRef>({
       const collection: Collection = {
         stop: new AbortController(),
         again: true,
+        flush: () => {},
         hurry: () => {},
         done: Promise.resolve(),
       };
@@ -117,6 +120,11 @@ export function createLogCollector<E extends EnvironmentRef>({
       const collection = collections.get(environmentId);
       collection?.stop.abort();
       await collection?.done;
+    },
+
+    /** Writes what has been read of a log, so that what is written next comes after it. */
+    flush(environmentId: string): void {
+      collections.get(environmentId)?.flush();
     },
 
     /** How many environments are being collected from. */
@@ -139,17 +147,19 @@ function reportFailure(log: Logger, environmentId: string, error: unknown, failu
   else log.error("collecting a log failed", fields);
 }
 
-/** Reads the runtime's log from where the store ends until it ends itself or `signal` aborts. */
+/** Reads the runtime's log from where the store ends until it ends itself or is stopped. */
 async function copy(
   runtime: Pick<Runtime, "logs">,
   environment: EnvironmentRef,
   store: LogStore,
   turns: Semaphore,
-  signal: AbortSignal,
+  collection: Collection,
 ): Promise<void> {
   const { environmentId, userId } = environment;
+  const { signal } = collection.stop;
   const failed = new AbortController();
   const batch = createBatch((lines) => store.append(environmentId, lines), failed);
+  collection.flush = batch.flushNow;
   const after = store.cursor(environmentId);
   const stream = runtime.logs(
     { environmentId, userId },
@@ -167,8 +177,8 @@ async function copy(
 }
 
 /**
- * Gathers lines and hands them on. When that fails on a timer `failed` is aborted with the reason; what
- * was gathered is let go, for it will be read again from the cursor that was written last.
+ * Gathers lines and hands them on. When that fails on a timer, or by `flushNow`, `failed` is aborted with the
+ * reason; what was gathered is let go, for it will be read again from the cursor that was written last.
  */
 function createBatch(write: (lines: LogLine[]) => void, failed: AbortController) {
   let lines: LogLine[] = [];
@@ -184,7 +194,7 @@ function createBatch(write: (lines: LogLine[]) => void, failed: AbortController)
     if (full.length > 0 && !failed.signal.aborted) write(full);
   }
 
-  function flushOnTime(): void {
+  function flushNow(): void {
     try {
       flush();
     } catch (error) {
@@ -201,9 +211,10 @@ function createBatch(write: (lines: LogLine[]) => void, failed: AbortController)
         flush();
         return true;
       }
-      timer ??= setTimeout(flushOnTime, BATCH_MS);
+      timer ??= setTimeout(flushNow, BATCH_MS);
       return false;
     },
     flush,
+    flushNow,
   };
 }

@@ -97,7 +97,7 @@ export function prepareStatements(db: Db) {
       .prepare(),
 
     lastChunkBefore: db
-      .select({ firstSeq, bytes })
+      .select({ firstSeq, maxAt, bytes })
       .from(logChunks)
       .where(inRange)
       .orderBy(desc(firstSeq))

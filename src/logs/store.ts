@@ -1,7 +1,7 @@
 import { type Db, inTransaction, type Tx } from "../db/open.ts";
 import { lazily } from "../lib/lazily.ts";
 import type { LogLevel, LogLine } from "../runtime/runtime.ts";
-import { bounded, decodeChunk, type StoredLine } from "./chunk.ts";
+import { bounded, decodeChunk, inOrder, type StoredLine } from "./chunk.ts";
 import {
   beginInstallation,
   droppedLines,
@@ -48,10 +48,9 @@ export function createLogStore(db: Db, now: () => number = Date.now, limits: Log
   }
 
   function write(environmentId: string, head: Head, lines: readonly Omit<StoredLine, "seq">[]): void {
-    const firstSeq = head.nextSeq;
-    const chunks = takeIn(head, lines, limits);
+    const last = statements().lastChunkBefore.get({ environmentId, from: 1, before: head.nextSeq });
+    const chunks = takeIn(head, inOrder(lines, last?.maxAt), limits);
     const first = chunks[0];
-    const last = first && statements().lastChunkBefore.get({ environmentId, from: 1, before: firstSeq });
     if (first && last && last.bytes < EXTEND_BELOW_BYTES && first.firstSeq !== head.headEnd) {
       statements().extend.run({ environmentId, into: last.firstSeq, ...first });
       chunks.shift();

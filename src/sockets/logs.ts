@@ -1,5 +1,4 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import type { EnvironmentStatus } from "../db/schema.ts";
 import { invalidField, notFound } from "../errors.ts";
 import { bearer, errors, newRouter, type Router } from "../http/router.ts";
 import type { StoredLine } from "../logs/chunk.ts";
@@ -106,6 +105,8 @@ class LogChannel implements Channel {
   /** What has been said, or is about to be, of the end of the installation. */
   #outcome: "complete" | "error" | null = null;
   #outcomeTimer: Timer | undefined;
+  /** Says it; null: it has been said. */
+  #sayOutcome: (() => void) | null = null;
   /** Set while the client has to take what it was sent. */
   #goOn: (() => void) | null = null;
   #unwatch = () => {};
@@ -184,6 +185,8 @@ class LogChannel implements Channel {
   }
 
   #statusChanged(change: SocketStatusChange): void {
+    // How an installation ended is told before what comes after it, however soon that is.
+    if (outcomeOf(change) !== this.#outcome) this.#sayOutcome?.();
     this.#afterLines(() => {
       this.#peer.send(statusUpdate(this.#environment.id, change));
       this.#installationStatus(change);
@@ -209,18 +212,23 @@ class LogChannel implements Channel {
   }
 
   /** Plans to say how the installation ended, once for each. */
-  #noteOutcome({ status, message, installationCompleted }: SocketStatusChange): void {
-    const outcome = installationOutcome(status, installationCompleted);
+  #noteOutcome(change: SocketStatusChange): void {
+    const { status, message } = change;
+    const outcome = outcomeOf(change);
     if (outcome === this.#outcome) return;
     this.#outcome = outcome;
-    clearTimeout(this.#outcomeTimer);
     if (outcome === null) return;
     const environment_id = this.#environment.id;
     const said =
       outcome === "complete"
         ? { type: "installation_complete", environment_id, status }
         : { type: "installation_error", environment_id, error: message ?? "The installation failed" };
-    this.#outcomeTimer = setTimeout(() => this.#afterLines(() => this.#peer.send(said)), LINES_ARRIVE_MS);
+    this.#sayOutcome = () => {
+      clearTimeout(this.#outcomeTimer);
+      this.#sayOutcome = null;
+      this.#afterLines(() => this.#peer.send(said));
+    };
+    this.#outcomeTimer = setTimeout(this.#sayOutcome, LINES_ARRIVE_MS);
   }
 
   /** Says something in its place: after the lines that are in the store now. */
@@ -240,9 +248,9 @@ class LogChannel implements Channel {
   }
 }
 
-function installationOutcome(status: EnvironmentStatus, completed: boolean): "complete" | "error" | null {
-  if (status === "running" && completed) return "complete";
-  return status === "error" && !completed ? "error" : null;
+function outcomeOf({ status, installationCompleted }: SocketStatusChange): "complete" | "error" | null {
+  if (status === "running" && installationCompleted) return "complete";
+  return status === "error" && !installationCompleted ? "error" : null;
 }
 
 function frameOf(environmentId: string, line: StoredLine): string {

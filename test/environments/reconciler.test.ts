@@ -53,6 +53,7 @@ function life(values: Parameters<typeof environment>[2] = {}) {
     feed,
     log: createLogger({ format: "text", level: "error", write: (line) => logged.push(line) }),
     now: () => clock.at,
+    flushLogs: () => {},
     logSystem(_tx, _row, { message }) {
       if (unloggable.delete(message)) throw new Error("the disk is full");
       notes.push(message);

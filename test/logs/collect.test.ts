@@ -51,6 +51,24 @@ async function untilAborted(signal: AbortSignal): Promise<void> {
 }
 
 describe("a collection", () => {
+  test("writes what it has read when something else is to be written after it", async () => {
+    const given = Promise.withResolvers<void>();
+    const { store, ref, collector } = collectFrom({
+      async *logs(_, { signal }) {
+        yield line(1);
+        given.resolve();
+        await untilAborted(signal);
+      },
+    });
+    collector.start(ref);
+    await given.promise;
+    expect(messages(store, ref.environmentId)).toEqual([]);
+    collector.flush(ref.environmentId);
+    store.appendSystem(ref.environmentId, { message: "said afterwards", generation: 1 });
+    expect(messages(store, ref.environmentId)).toEqual(["line 1", "said afterwards"]);
+    await collector.close();
+  });
+
   test("copies the runtime's log and ends with it", async () => {
     const { store, ref, collector } = collectFrom(finite(5000));
     collector.start(ref);

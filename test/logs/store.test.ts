@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { inTransaction } from "../../src/db/open.ts";
 import { environments } from "../../src/db/schema.ts";
-import { lineBytes, MAX_LINE_BYTES, type StoredLine } from "../../src/logs/chunk.ts";
+import { inOrder, lineBytes, MAX_LINE_BYTES, type StoredLine } from "../../src/logs/chunk.ts";
 import { LOG_LIMITS } from "../../src/logs/head.ts";
 import { createLogStore, type LogStore } from "../../src/logs/store.ts";
 import type { LogLine } from "../../src/runtime/runtime.ts";
@@ -68,11 +68,49 @@ function storeOf(batches: LogLine[][], limits = SMALL) {
   return { store, environmentId };
 }
 
+describe("the times of lines", () => {
+  const at = (...times: number[]) => times.map((atMs) => ({ atMs }));
+
+  test("do not run backwards: a late line has the time of the one before it", () => {
+    expect(inOrder(at(5, 3, 4, 7, 6))).toEqual(at(5, 5, 5, 7, 7));
+    expect(inOrder(at(3, 9), 8)).toEqual(at(8, 9));
+    expect(inOrder([])).toEqual([]);
+  });
+
+  test("of a clock that is off by more than a minute are left as they are", () => {
+    expect(inOrder(at(1_000_000, 1, 3, 2))).toEqual(at(1_000_000, 1, 3, 3));
+    expect(inOrder(at(1_000_000, 940_000, 939_999))).toEqual(at(1_000_000, 1_000_000, 939_999));
+  });
+
+  test("let who asks for what there is since the last one it has miss nothing, whoever wrote it", () => {
+    let now = 1000;
+    const store = createLogStore(database.db, () => now);
+    const environmentId = database.newEnvironment();
+    const seen = new Map<number, string>();
+    let since = 0;
+    const poll = () => {
+      for (const { seq, message, atMs } of store.readLast(environmentId, 1000, since).lines) {
+        seen.set(seq, message);
+        since = atMs;
+      }
+    };
+    for (let n = 1; n <= 50; n++) {
+      now += 10;
+      store.appendSystem(environmentId, { message: `said ${n}`, generation: 1 });
+      poll();
+      store.append(environmentId, [line(n, { atMs: now - 7 })]);
+      poll();
+    }
+    expect([...seen.values()]).toEqual(readAll(store, environmentId).map(({ message }) => message));
+    expect(seen.size).toBe(100);
+  });
+});
+
 describe("the first and the last lines", () => {
   test("whatever is written, the head is kept whole, the tail to its size, and the gap says what is missing", () => {
     fc.assert(
       fc.property(anyBatches, (batches) => {
-        const written = batches.flat();
+        const written = inOrder(batches.flat());
         const { store, environmentId } = storeOf(batches);
         const kept = readAll(store, environmentId);
         const headLength = fitting(written, SMALL.headBytes);

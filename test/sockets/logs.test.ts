@@ -170,6 +170,22 @@ describe("a client of the log", () => {
     client.socket.close();
   });
 
+  test("is told that its installation is complete before what comes after, however soon", async () => {
+    const id = newEnvironment("installing", false);
+    const client = connect(id);
+    await client.next("status_update");
+    become(id, "running", null, true);
+    become(id, "stopping", null, true);
+    const told = () => client.messages.filter(({ type }) => type !== "welcome").slice(2);
+    await until(() => told().length === 3);
+    expect(told().map(({ type, status }) => [type, status])).toEqual([
+      ["status_update", "running"],
+      ["installation_complete", "running"],
+      ["status_update", "stopping"],
+    ]);
+    client.socket.close();
+  });
+
   test("is told why an installation failed, when it happens and when it connects later", async () => {
     const id = newEnvironment("installing", false);
     const early = connect(id);
@@ -305,7 +321,8 @@ test("what becomes of an environment while a client takes the last lines is told
   peer.unsentBytes = 0;
   channel.drain();
   await until(() => ends.length > 0);
-  expect(told).toEqual(["running", 1, 2, 3, "stopping", "terminated"]);
+  // The second one says that the installation is complete.
+  expect(told).toEqual(["running", 1, 2, 3, "running", "stopping", "terminated"]);
   expect(ends).toEqual([1000]);
   channel.closed();
 });

@@ -52,6 +52,8 @@ export class LocalEnvironment {
   #isWorking = false;
   #askedAgain = false;
   #gone = false;
+  /** Lines that the disk did not take, and of which the log does not tell yet. */
+  #unwritten = 0;
   /** Why the run that is wanted could not be begun. */
   #beginFailure: { generation: number; message: string; sinceMs: number } | undefined;
 
@@ -248,6 +250,7 @@ export class LocalEnvironment {
           onLines: (lines) => this.#write(lines.map((line) => ({ ...line, generation: spec.generation }))),
           onChange: () => this.#runChanged(),
           logCaughtUp: () => this.#journal.caughtUp(),
+          logTaken: () => this.#journal.taken(),
         });
         // Starting a process holds up the event loop for milliseconds: others get their turn between two.
         await new Promise((resolve) => setImmediate(resolve));
@@ -311,19 +314,28 @@ export class LocalEnvironment {
 
   #write(lines: Omit<LogLine, "atMs" | "cursor">[]): void {
     const atMs = this.#host.now();
+    const gap = this.#unwritten > 0 && lines[0] ? [unwritten(this.#unwritten, lines[0].generation)] : [];
     try {
-      this.#journal.append(lines.map((line) => ({ atMs, ...line })));
+      this.#journal.append([...gap, ...lines].map((line) => ({ atMs, ...line })));
+      this.#unwritten = 0;
     } catch (error) {
-      this.#host.log.warn("the log of a local environment can't be written", {
-        environment: this.ref.environmentId,
-        error,
-      });
+      if (this.#unwritten === 0)
+        this.#host.log.warn("the log of a local environment can't be written", {
+          environment: this.ref.environmentId,
+          error,
+        });
+      this.#unwritten += lines.length;
     }
   }
 
   #changed(): void {
     this.#host.onChange(this.ref);
   }
+}
+
+function unwritten(lines: number, generation: number): Omit<LogLine, "atMs" | "cursor"> {
+  const message = `${lines} lines are missing here: the server's disk could not take them`;
+  return { level: "WARN", source: "system", message, generation };
 }
 
 /** Ends what a dead server has left of `environmentId`; never a process that has only got the same pid. */

@@ -22,6 +22,8 @@ const BEHIND_BYTES = FILE_LIMIT_BYTES;
 const READ_BYTES = 64 * 1024;
 const LF = 0x0a;
 
+const BEGINNING: Place = { file: 0, offset: 0, lines: 0, missing: 0, isGiving: false };
+
 export type JournalEntry = Omit<LogLine, "cursor">;
 
 const Entry = v.tuple([
@@ -50,6 +52,8 @@ interface Place extends Position {
   lines: number | null;
   /** How many of them were not there any more, and it was not told so yet. */
   missing: number;
+  /** What lies before it is still being given. */
+  isGiving: boolean;
 }
 
 /**
@@ -66,8 +70,9 @@ export class Journal {
   #first = 1;
   #descriptor: number | undefined;
   readonly #waiting = new Set<() => void>();
-  readonly #readers = new Set<Position>();
+  readonly #readers = new Set<Place>();
   #caughtUp: PromiseWithResolvers<void> | null = null;
+  #taken: PromiseWithResolvers<void> | null = null;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -102,6 +107,24 @@ export class Journal {
     if (!this.#isReadLate) return null;
     this.#caughtUp ??= Promise.withResolvers();
     return this.#caughtUp.promise;
+  }
+
+  /** When every reader has taken all that is written. Null: they have, or there is none. */
+  taken(): Promise<void> | null {
+    if (this.#isTaken) return null;
+    this.#taken ??= Promise.withResolvers();
+    return this.#taken.promise;
+  }
+
+  get #isTaken(): boolean {
+    for (const at of this.#readers) if (at.isGiving || !this.#isAtEnd(at)) return false;
+    return true;
+  }
+
+  #tellTaken(): void {
+    if (!this.#taken || !this.#isTaken) return;
+    this.#taken.resolve();
+    this.#taken = null;
   }
 
   get #isReadLate(): boolean {
@@ -148,6 +171,7 @@ export class Journal {
     } finally {
       this.#readers.delete(at);
       this.#tellCaughtUp();
+      this.#tellTaken();
     }
   }
 
@@ -158,11 +182,11 @@ export class Journal {
   async #placeOf(cursor: string | null): Promise<Place> {
     const at = parseCursor(cursor);
     // Lines that are given once more are not missing.
-    if (at.file > this.#lookAtFiles().file) return { file: 0, offset: 0, lines: null, missing: 0 };
+    if (at.file > this.#lookAtFiles().file) return { ...BEGINNING, lines: null };
     const { file, offset } = this.#found;
     if (at.file !== file || at.offset <= offset || file < this.#first) return at;
     const before = await readLines(this.#path(file), at.offset - 1, at.offset);
-    return before.length > 0 ? at : { ...this.#found, missing: 0 };
+    return before.length > 0 ? at : { ...this.#found, missing: 0, isGiving: false };
   }
 
   #nextChange(signal: AbortSignal): Promise<void> {
@@ -189,12 +213,15 @@ export class Journal {
         at.offset = 0;
         continue;
       }
+      at.isGiving = true;
       const lines = await this.#readSome(at);
       this.#tellCaughtUp();
       for (const line of lines) {
         yield line;
         if (signal.aborted) return;
       }
+      at.isGiving = false;
+      this.#tellTaken();
     }
   }
 
@@ -268,10 +295,10 @@ export class Journal {
 /** A cursor that is none of ours reads from the beginning; one of an earlier version does not say its line. */
 function parseCursor(cursor: string | null): Place {
   const match = /^(\d{1,9}):(\d{1,12})(?::(\d{1,15}))?$/.exec(cursor ?? "");
-  if (!match) return { file: 0, offset: 0, lines: 0, missing: 0 };
+  if (!match) return { ...BEGINNING };
   const [, file, offset, line] = match;
   const lines = line === undefined ? null : Number(line);
-  return { file: Number(file), offset: Number(offset), lines, missing: 0 };
+  return { ...BEGINNING, file: Number(file), offset: Number(offset), lines };
 }
 
 function cursorOf({ file, offset, lines }: Place): string {

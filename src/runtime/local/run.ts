@@ -13,6 +13,8 @@ import { findInit, findSupervisor, SANDBOX_RUN_DIR, SANDBOX_WORKSPACE } from "./
 const STARTUP_TERMINAL = { cols: 120, rows: 40 };
 /** How long a sandbox's processes may take to end; a little more than the startup script grants them. */
 const SANDBOX_GRACE_MS = 5000;
+/** A phase is told this late at most, however slowly the log is read. */
+const LOG_TAKEN_MS = 250;
 /** What runs in the background may print this much a second into the log; then it is held up. */
 const LOG_BYTES_PER_SECOND = 1024 * 1024;
 
@@ -37,6 +39,8 @@ export interface RunOptions {
   onChange(): void;
   /** When the log's readers have come after; null: they have. */
   logCaughtUp(): Promise<void> | null;
+  /** When they have taken all that is written; null: they have. */
+  logTaken(): Promise<void> | null;
 }
 
 /** The processes of one environment for one generation, from the startup script's begin to its end. */
@@ -47,6 +51,8 @@ export class Run {
   readonly #nonce: string;
   #pty: LocalPty | undefined;
   #phase: RunPhase;
+  /** The phase that is told, once the readers of the log have what was printed before it. */
+  #told: RunPhase;
   /** The sandbox's pid 1 as the host knows it. */
   #init: Promise<number | undefined> | undefined;
   #askedToEnd = false;
@@ -66,6 +72,7 @@ export class Run {
     this.generation = options.spec.generation;
     this.startedAtMs = options.now();
     this.#phase = { kind: "installing", step: 1, steps: options.commands.length, message: "Starting" };
+    this.#told = this.#phase;
   }
 
   /** Writes what the processes need and starts the first one. */
@@ -90,7 +97,7 @@ export class Run {
   }
 
   get phase(): RunPhase {
-    return this.#phase;
+    return this.#told;
   }
 
   get isOver(): boolean {
@@ -159,11 +166,14 @@ export class Run {
   }
 
   #take(lines: string[]): void {
-    const said: Pick<LogLine, "level" | "source" | "message">[] = [];
+    let said: Pick<LogLine, "level" | "source" | "message">[] = [];
     for (const line of lines) {
       const mark = parseMark(line, this.#nonce);
-      if (mark) this.#follow(mark);
-      else {
+      if (mark) {
+        if (said.length > 0) this.#options.onLines(said);
+        said = [];
+        this.#follow(mark);
+      } else {
         const source = this.#phase.kind === "installing" ? "container" : "application";
         said.push({ level: "INFO", source, message: withoutSeparator(line) });
       }
@@ -200,6 +210,14 @@ export class Run {
 
   #become(phase: RunPhase): void {
     this.#phase = phase;
+    const taken = this.#options.logTaken();
+    if (taken === null) this.#tell();
+    else void Promise.race([taken, Bun.sleep(LOG_TAKEN_MS)]).then(() => this.#tell());
+  }
+
+  #tell(): void {
+    if (this.#told === this.#phase) return;
+    this.#told = this.#phase;
     this.#options.onChange();
   }
 
@@ -211,12 +229,10 @@ export class Run {
     const sinceMs = this.#options.now();
     if (this.#failed?.kind === "failed") {
       const message = failureMessage(this.#failed);
-      this.#options.onLines([{ level: "ERROR", source: "system", message }]);
       this.#become({ kind: "failed", problem: { kind: "command_failed", message, sinceMs } });
       return;
     }
     const message = `The environment's first process ended unexpectedly (exit code ${code ?? "unknown"})`;
-    this.#options.onLines([{ level: "ERROR", source: "system", message }]);
     this.#become({ kind: "failed", problem: { kind: "crashed", message, sinceMs } });
   }
 
