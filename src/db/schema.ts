@@ -330,6 +330,17 @@ export const environments = sqliteTable(
   ],
 );
 
+/**
+ * The periods in which this database was the one served: only what was made in them can be its own. Where a
+ * backup was restored there is a gap, and what was made in that belongs to the database of then.
+ */
+export const servings = sqliteTable("servings", {
+  id: integer().primaryKey(),
+  startedAt: integer().notNull(),
+  /** Id of the last environment that was made in it; null while it lasts. */
+  lastId: text(),
+});
+
 /* Chunks hold the positions in these two lists: only ever add at the end. */
 export const LOG_SOURCES = ["container", "application", "system"] as const;
 export const LOG_LEVELS = ["DEBUG", "INFO", "WARN", "ERROR"] as const;

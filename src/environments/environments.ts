@@ -25,6 +25,7 @@ import { createReconciler } from "./reconciler.ts";
 import { createRetention } from "./retention.ts";
 import { createEnvironmentRoutes } from "./routes.ts";
 import { type Environment, type EnvironmentRows, environmentRows, refOf } from "./rows.ts";
+import { beginServing } from "./servings.ts";
 import { createSweep } from "./sweep.ts";
 import { createUsageMeter } from "./usage.ts";
 import { applyVerb } from "./verbs.ts";
@@ -214,6 +215,7 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
       return reconciler.depth;
     },
     start() {
+      beginServing(db, now());
       reconciler.start();
       usage.start();
       idle.start();

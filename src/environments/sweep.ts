@@ -1,8 +1,10 @@
 import { audit, SYSTEM_ACTOR } from "../audit/audit.ts";
 import type { Db } from "../db/open.ts";
+import { isId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import { type Remains, type Runtime, RuntimeUnreachable } from "../runtime/runtime.ts";
 import type { EnvironmentRows } from "./rows.ts";
+import { wasMadeHere } from "./servings.ts";
 
 const SWEEP_MS = 5 * 60_000;
 /** A suspect is looked at again after this time. */
@@ -27,19 +29,25 @@ export interface Sweep {
 
 /**
  * Finds what carries our labels and belongs to no environment, or to one of which nothing should be left,
- * and removes it. A stray must be seen twice: what is being created at the moment is none.
+ * and removes it. A stray must be seen twice: what is being created at the moment is none. What was made
+ * while another database was served is no stray: an older backup was restored, or the database was lost, and
+ * somebody's files are in it.
  */
 export function createSweep({ db, rows, runtimes, now, log }: SweepOptions): Sweep {
   /** By cluster, what the last look has found there. */
   const suspects = new Map<string, Set<string>>();
   /** Objects being removed, which may take several looks. */
   const reported = new Set<string>();
+  /** Environments of another database that were told of. */
+  const kept = new Set<string>();
   let timer: Timer | undefined;
   let stopped = false;
 
   async function sweepCluster(clusterId: string, runtime: Runtime): Promise<Remains[]> {
     const before = suspects.get(clusterId) ?? new Set();
-    const strays = (await runtime.list()).filter(isStray);
+    const left = (await runtime.list()).filter(isLeft);
+    const strays = left.filter(isOurs);
+    for (const other of left) if (!strays.includes(other)) keep(clusterId, other);
     suspects.set(clusterId, new Set(strays.map(keyOf)));
     const removed = strays.filter((ref) => before.has(keyOf(ref)));
     for (const stray of removed) await runtime.remove(stray, stray.objects);
@@ -47,9 +55,23 @@ export function createSweep({ db, rows, runtimes, now, log }: SweepOptions): Swe
   }
 
   /** Whatever cluster the environment is booked on: two registrations may well lead to the same one. */
-  function isStray({ environmentId }: Remains): boolean {
+  function isLeft({ environmentId }: Remains): boolean {
     const row = rows.byId(environmentId);
     return !row || row.tornDownAt !== null;
+  }
+
+  /** An empty namespace has no environment's id, and nothing in it that could be lost. */
+  function isOurs({ environmentId }: Remains): boolean {
+    return !isId(environmentId) || rows.byId(environmentId) !== undefined || wasMadeHere(db, environmentId);
+  }
+
+  function keep(clusterId: string, remains: Remains): void {
+    if (kept.has(keyOf(remains))) return;
+    kept.add(keyOf(remains));
+    log.warn(
+      "kept what this database does not know: it is of another one, such as the one before a backup was restored",
+      { environment_id: remains.environmentId, cluster_id: clusterId, objects: remains.objects },
+    );
   }
 
   function report(clusterId: string, { environmentId, userId, objects }: Remains): void {

@@ -1,5 +1,6 @@
 import { randomFillSync } from "node:crypto";
 
+const TIME_DIGITS = 12;
 const random = new Uint8Array(6);
 let lastMs = 0;
 let sequence = 0;
@@ -20,7 +21,17 @@ export function newId(now: number = Date.now()): string {
   }
   randomFillSync(random, 0, 4);
   const noise = Buffer.from(random.buffer, 0, 4).toString("hex");
-  return lastMs.toString(16).padStart(12, "0") + sequence.toString(16).padStart(4, "0") + noise;
+  return leastIdAt(lastMs) + sequence.toString(16).padStart(4, "0") + noise;
+}
+
+/** When `id` was made, in milliseconds since the epoch. */
+export function timeOf(id: string): number {
+  return Number.parseInt(id.slice(0, TIME_DIGITS), 16);
+}
+
+/** What the ids of this millisecond and of all later ones are not below. */
+export function leastIdAt(ms: number): string {
+  return ms.toString(16).padStart(TIME_DIGITS, "0");
 }
 
 /** Whether `text` has the form of an id. A malformed id is answered like an unknown one. */

@@ -1,12 +1,13 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { isId, newId } from "../../src/lib/ids.ts";
+import { isId, leastIdAt, newId, timeOf } from "../../src/lib/ids.ts";
 
 test("ids have the documented form, and the time in front", () => {
   const now = Date.UTC(2100, 0, 1);
   const id = newId(now);
   expect(isId(id)).toBeTrue();
-  expect(Number.parseInt(id.slice(0, 12), 16)).toBe(now);
+  expect(timeOf(id)).toBe(now);
+  expect(leastIdAt(now) < id && id < leastIdAt(now + 1)).toBeTrue();
 });
 
 test("ids sort in the order they were made, whatever the clock does, and none comes twice", () => {
