@@ -260,7 +260,7 @@ const VARIABLES = {
     schema: durationOrOff,
   }),
   DELETE_STOPPED_AFTER: variable({
-    help: "how long a stopped environment is kept before it is deleted, with mail never without a day's notice, or off",
+    help: "how long a stopped environment is kept before it is deleted, never without a day's notice in its log and by mail, or off",
     example: "90d",
     fallback: "30d",
     schema: durationOrOff,

@@ -311,9 +311,9 @@ export const environments = sqliteTable(
     memoryUsage: real(),
     storageUsage: real(),
 
-    /** Mails sent that it will be deleted, since it was stopped. */
+    /** How often its owner was told that it will be deleted, since it was stopped. */
     deletionNotices: integer().notNull().default(0),
-    /** When the last of them was. */
+    /** When the last time was. */
     deletionNoticeAt: integer(),
 
     createdAt: integer().notNull(),

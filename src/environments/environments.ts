@@ -148,6 +148,8 @@ export function createEnvironments(options: EnvironmentsOptions): Environments {
     now,
     log,
     mail: mailer.isConfigured ? mailer.enqueue : null,
+    note: (tx, row, message) =>
+      logStore.appendSystem(row.id, { generation: row.generation, level: "WARN", message }, tx),
     remove: (row, reason) => act(row, "delete", reason),
   });
 

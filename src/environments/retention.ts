@@ -12,7 +12,7 @@ const CHECK_MS = 600_000;
 const RECORD_MS = 30 * DAY_MS;
 /** The owner has this long from the last notice on, however late that is. */
 const LAST_NOTICE_MS = DAY_MS;
-/** Before a stopped environment is deleted its owner gets mail, so long before. */
+/** Before a stopped environment is deleted its owner is told, so long before: in its log, and by mail. */
 const NOTICES_MS = [7 * DAY_MS, LAST_NOTICE_MS];
 
 export interface RetentionOptions {
@@ -23,6 +23,8 @@ export interface RetentionOptions {
   log: Logger;
   /** Puts a message to the owner into the outbox; null where mail is not configured. */
   mail: ((tx: Tx, letter: Letter) => void) | null;
+  /** A line of DevPocket's own in the environment's log. */
+  note(tx: Tx, row: Environment, message: string): void;
   /** Deletes it as a verb of DevPocket's own, with the reason in the audit. */
   remove(row: Environment, reason: string): void;
 }
@@ -40,7 +42,15 @@ export interface Retention {
 }
 
 /** Deletes stopped environments that nobody comes back to, and the records of terminated ones. */
-export function createRetention({ db, stoppedMs, now, log, mail, remove }: RetentionOptions): Retention {
+export function createRetention({
+  db,
+  stoppedMs,
+  now,
+  log,
+  mail,
+  note,
+  remove,
+}: RetentionOptions): Retention {
   let timer: Timer | undefined;
 
   function check(): void {
@@ -74,17 +84,32 @@ export function createRetention({ db, stoppedMs, now, log, mail, remove }: Reten
     const due = noticesDue(deleteAt, at);
     // The limit may have changed since: what was sent before its time now was of another day.
     const sent = Math.min(row.deletionNotices, noticesDue(deleteAt, noticeAt));
-    if (mail && due > sent) {
-      inTransaction(db, (tx) => {
-        tx.update(environments)
-          .set({ deletionNotices: due, deletionNoticeAt: at })
-          .where(eq(environments.id, row.id))
-          .run();
-        mail(tx, deletionLetter(row, owner, Math.max(deleteAt, at + LAST_NOTICE_MS)));
-      });
-    } else if (deleteAt <= at && (!mail || noticeAt + LAST_NOTICE_MS <= at)) {
+    if (due > sent) {
+      announce(row, owner, { notices: due, at, deleteAt: Math.max(deleteAt, at + LAST_NOTICE_MS) });
+    } else if (deleteAt <= at && noticeAt + LAST_NOTICE_MS <= at) {
       remove(row, `Deleted after ${Math.round(keptMs / DAY_MS)} days stopped`);
+      log.info("deleting a stopped environment", { environment_id: row.id, owner: row.userId });
     }
+  }
+
+  function announce(
+    row: Environment,
+    owner: Owner,
+    { notices, at, deleteAt }: { notices: number; at: number; deleteAt: number },
+  ): void {
+    inTransaction(db, (tx) => {
+      tx.update(environments)
+        .set({ deletionNotices: notices, deletionNoticeAt: at })
+        .where(eq(environments.id, row.id))
+        .run();
+      note(tx, row, deletionNote(row, deleteAt));
+      mail?.(tx, deletionLetter(row, owner, deleteAt));
+    });
+    log.info("a stopped environment will be deleted", {
+      environment_id: row.id,
+      owner: row.userId,
+      at: dayOf(deleteAt),
+    });
   }
 
   function purgeRecords(): void {
@@ -107,14 +132,22 @@ function noticesDue(deleteAt: number, at: number): number {
   return NOTICES_MS.filter((beforeMs) => deleteAt - beforeMs <= at).length;
 }
 
+function dayOf(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 10);
+}
+
+function deletionNote({ statusSince }: Environment, deleteAt: number): string {
+  return `Stopped since ${dayOf(statusSince)}: it will be deleted on ${dayOf(deleteAt)}, with all files in it. Start it once to keep it`;
+}
+
 function deletionLetter(row: Environment, { email, username }: Owner, deleteAt: number): Letter {
-  const day = new Date(deleteAt).toISOString().slice(0, 10);
+  const day = dayOf(deleteAt);
   return {
     userId: row.userId,
     recipient: email,
     subject: `Your environment "${row.name}" will be deleted on ${day}`,
     paragraphs: [
-      `Hello ${username}, your environment "${row.name}" has been stopped since ${new Date(row.statusSince).toISOString().slice(0, 10)}. It will be deleted on ${day}, with all files in it.`,
+      `Hello ${username}, your environment "${row.name}" has been stopped since ${dayOf(row.statusSince)}. It will be deleted on ${day}, with all files in it.`,
       "Start it once to keep it.",
     ],
   };
