@@ -1,6 +1,6 @@
-import { and, eq } from "drizzle-orm";
+import { and, eq, isNotNull, isNull } from "drizzle-orm";
 import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
-import { environments } from "../db/schema.ts";
+import { ENVIRONMENT_STATUSES, environments } from "../db/schema.ts";
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -48,7 +48,10 @@ export interface SystemNote {
 export interface Reconciler {
   /** Looks at the environment soon; cheap, may be called for any reason. */
   wake(environmentId: string): void;
-  /** Looks at every unfinished environment: what a server killed at any instant begins with. */
+  /**
+   * Looks at every unfinished environment: what a server killed at any instant begins with. Deadlines begin
+   * anew, since they ran on while no server did.
+   */
   start(): void;
   /** Follows a runtime's hints until it is closed. */
   follow(runtime: Runtime): void;
@@ -286,6 +289,31 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     }
   }
 
+  /**
+   * While no server ran nothing could get on: what passes has all its time again, for what it had left is
+   * known only where a cluster could not be reached, and there the deadline stands still by itself. A server
+   * that crashes again and again may so never give anything up: less harm than to end what only it held up.
+   */
+  function renewDeadlines(): void {
+    const at = now();
+    inTransaction(db, (tx) => {
+      for (const status of ENVIRONMENT_STATUSES) {
+        const allowed = deadlineMs(status, deadlines);
+        if (allowed === null) continue;
+        tx.update(environments)
+          .set({ deadlineAt: at + allowed })
+          .where(
+            and(
+              eq(environments.status, status),
+              isNotNull(environments.deadlineAt),
+              isNull(environments.unreachableSince),
+            ),
+          )
+          .run();
+      }
+    });
+  }
+
   function lookAtAll(): void {
     for (const id of rows.unfinished()) wake(id);
   }
@@ -295,6 +323,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       if (started) wake(id);
     },
     start() {
+      if (!started) renewDeadlines();
       started = true;
       lookAtAll();
       resync ??= every(RESYNC_MS, lookAtAll, (error) => log.error("looking at everything failed", { error }));

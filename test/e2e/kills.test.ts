@@ -1,5 +1,7 @@
+import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
 import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { type TestClient, TestServer, temporaryFolder } from "../harness.ts";
 import { until } from "../until.ts";
 import { filesIn, processesWith } from "./leftovers.ts";
@@ -61,6 +63,32 @@ for (const moment of MOMENTS) {
     }
   }, 60_000);
 }
+
+test("killed while installing and off for longer than that may take, it is installed all the same", async () => {
+  const dataDir = temporaryFolder();
+  const first = await TestServer.start({ dataDir });
+  const client = await first.signedIn();
+  await client.post("/api/v1/templates", TEMPLATE, 201);
+  const id = await bringTo(client, { verb: "create", status: "installing", wanted: "running" });
+  await first.kill();
+  // As it would be after hours.
+  using database = new Database(join(dataDir, "devpocket.db"));
+  database.run("update environments set deadline_at = 1 where id = ? and status = 'installing'", [id]);
+  expect(database.query("select changes() as n").get()).toEqual({ n: 1 });
+
+  const second = await TestServer.start({ dataDir });
+  try {
+    const after = await second.signedIn();
+    const settled = async () => {
+      const { status } = await after.get(`/api/v1/environments/${id}`);
+      return (status === "running" || status === "error") && status;
+    };
+    expect(await until(settled, { timeoutMs: 20_000 })).toBe("running");
+  } finally {
+    await second.stop();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}, 60_000);
 
 /** Brings a new environment to the moment, and gives its id without waiting for what comes next. */
 async function bringTo(client: TestClient, { verb, status }: Moment): Promise<string> {

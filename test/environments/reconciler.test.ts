@@ -549,3 +549,56 @@ test("a server that is started looks at everything that is unfinished, and nothi
   expect(env.world.did).toEqual(["stop"]);
   expect(env.world.observed.get(resting.id)?.phase).toBe("running");
 });
+
+describe("a server that was off longer than something may take", () => {
+  /** What another server makes of it, one that starts `offMs` after the row was written. */
+  async function startsLater(env: ReturnType<typeof life>, offMs: number): Promise<Reconciler> {
+    await reconciler.stop(1000);
+    env.clock.at += offMs;
+    const next = createReconciler(env.options);
+    next.start();
+    return next;
+  }
+
+  test.each(["creating", "provisioning", "installing", "configuring", "restarting"] as const)(
+    "gives what was %s its time again",
+    async (status) => {
+      const env = life({ status });
+      const second = await startsLater(env, 2 * DEADLINES.installingMs);
+      await until(() => {
+        second.wake(env.row.id);
+        return env.now().status === "running" || env.now().status === "error";
+      });
+      expect(env.now()).toMatchObject({ status: "running", statusMessage: null });
+      await second.stop(1000);
+    },
+  );
+
+  test("gives what was stopping its time again, and then no more than that", async () => {
+    const env = life({ status: "stopping", desired: "stopped" });
+    env.sees({ phase: "running", generation: 1, startedAtMs: 1 });
+    env.world.stop = async () => {};
+    const second = await startsLater(env, 2 * DEADLINES.installingMs);
+    await until(() => env.world.looks > 0);
+    expect(env.now()).toMatchObject({
+      status: "stopping",
+      deadlineAt: env.clock.at + DEADLINES.stoppingMs,
+    });
+    env.clock.at += DEADLINES.stoppingMs;
+    await until(() => {
+      second.wake(env.row.id);
+      return env.now().status === "error";
+    });
+    await second.stop(1000);
+  });
+
+  test("leaves what waits for its cluster the time that it had left", async () => {
+    const env = life({ status: "installing", unreachableSince: 1_000_000 });
+    env.sees({ phase: "installing", generation: 1, startedAtMs: 1, step: 1, steps: 2, message: "" });
+    const offMs = 2 * DEADLINES.installingMs;
+    const second = await startsLater(env, offMs);
+    await until(() => env.now().unreachableSince === null);
+    expect(env.now()).toMatchObject({ status: "installing", deadlineAt: 1_000_000 + 600_000 + offMs });
+    await second.stop(1000);
+  });
+});
