@@ -67,10 +67,11 @@ async function askAtTerminal(question: string, hidden: boolean): Promise<string 
     const none = () => resolve(undefined);
     prompt.once("close", none).once("SIGINT", none);
   });
-  // Asked only now that the terminal echoes nothing any more.
-  process.stderr.write(question);
+  // A prompt that is shown erases what stood on its line, so it asks itself; one that is muted can't, and is
+  // asked for only now that the terminal echoes nothing any more.
+  if (hidden) process.stderr.write(question);
   try {
-    return await Promise.race([prompt.question(""), unanswered]);
+    return await Promise.race([prompt.question(hidden ? "" : question), unanswered]);
   } finally {
     prompt.close();
     if (hidden) process.stderr.write("\n");

@@ -72,6 +72,14 @@ class Person {
   }
 }
 
+/** What a line of the screen still shows: escape sequences draw nothing, and those that erase take it all. */
+function afterErasure(line: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences are what is looked for
+  const shown = line.split(/\x1b\[\d?[JK]/).at(-1) ?? "";
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+  return shown.replace(/\x1b\[[\d;?]*[A-Za-z]|\r/g, "");
+}
+
 describe("connect", () => {
   test("makes an environment, is its terminal, and comes back to the shell that was left", async () => {
     const first = new Person(["--url", server.url, "--user", "admin"]);
@@ -245,6 +253,19 @@ describe("connect", () => {
     person.type(typed);
     expect(await person.exited).toBe(1);
   });
+
+  test("leaves on the screen what it asks for, and the answer but for the password", async () => {
+    const person = new Person(["--url", server.url, "asked"]);
+    await person.sees("Username: ");
+    person.type("admin\r");
+    await person.signsIn();
+    await person.sees("Opening asked");
+    const [asked, hidden] = person.text.split("\n").map(afterErasure);
+    expect([asked, hidden]).toEqual(["Username: admin", "Password: "]);
+    await person.sees(PROMPT);
+    person.type("exit\r");
+    expect(await person.exited).toBe(0);
+  }, 60_000);
 
   test("needs an answer where nobody sits at the terminal", async () => {
     const run = Bun.spawn([...DEVPOCKET, "connect", "--url", server.url], {
