@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 import { parseArgs } from "node:util";
-import { DEFAULT_URL } from "./address.ts";
+import { DEFAULT_URL, serverUrl } from "./address.ts";
 import { ConfigError, configHelp, loadConfig } from "./config/config.ts";
 import { program } from "./program.ts";
 import { VERSION } from "./version.ts";
@@ -63,7 +63,7 @@ const COMMANDS: Record<string, Command> = {
     options: ["url", "user", "template"],
     run: async ([name = "my-first"], { url, user, template }) =>
       (await import("./connect/connect.ts")).connect({
-        url: (url ?? DEFAULT_URL).replace(/\/+$/, ""),
+        url: serverUrl(url ?? DEFAULT_URL),
         user,
         name,
         template: template ?? "shell",

@@ -8,6 +8,7 @@ import { joinTerminal } from "./terminal.ts";
  */
 
 export interface ConnectOptions {
+  /** Of the server, without a slash at the end. */
   url: string;
   user: string | undefined;
   /** Name of the environment; made from `template` when there is none. */

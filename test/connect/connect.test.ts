@@ -237,6 +237,14 @@ describe("connect", () => {
     expect(said).not.toContain("EPIPE");
   }, 60_000);
 
+  test("takes an address without a scheme", async () => {
+    const person = new Person(["--url", new URL(server.url).host, "--user", "admin", "no-scheme"]);
+    await person.signsIn();
+    await person.sees(PROMPT);
+    person.type("exit 3\r");
+    expect(await person.exited).toBe(3);
+  }, 60_000);
+
   test("says in one line what was refused", async () => {
     const person = new Person(["--url", server.url, "--user", "admin"]);
     await person.signsIn("not the password");
