@@ -56,7 +56,10 @@ describe("the command line", () => {
     { args: "migrate too much", fault: '"too" is one argument too many' },
     { args: "health --url http://localhost", fault: "--url is no option of this command" },
     { args: "--nonsense", fault: "Unknown option '--nonsense'" },
-    { args: "connect --url ftp://localhost", fault: '--url="ftp://localhost" must begin with http:// or https://' },
+    {
+      args: "connect --url ftp://localhost",
+      fault: '--url="ftp://localhost" must begin with http:// or https://',
+    },
     { args: "connect --url localhost:port", fault: '--url="localhost:port" is not a URL' },
     { args: "connect --url http://", fault: '--url="http://" is not a URL' },
   ])("$args is refused with the reason", async ({ args, fault }) => {

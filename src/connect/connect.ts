@@ -16,6 +16,9 @@ export interface ConnectOptions {
   template: string;
 }
 
+/** At what is just stopping. */
+const LOOK_AGAIN_MS = 500;
+
 interface Environment {
   id: string;
   name: string;
@@ -46,9 +49,17 @@ export async function connect(options: ConnectOptions): Promise<number> {
 }
 
 async function bringUp({ call }: Api, { name, template }: ConnectOptions): Promise<Environment> {
-  const found = (await list(call, "/api/v1/environments?limit=200"))
-    .map(asEnvironment)
-    .find((one) => one.name === name);
+  const find = async () =>
+    (await list(call, "/api/v1/environments?limit=200")).map(asEnvironment).find((one) => one.name === name);
+  let found = await find();
+  if (found?.status === "stopping") {
+    process.stderr.write(`The environment "${name}" is just stopping; it is started again then\n`);
+  }
+  // No verb leads on from there: it must have stopped, or failed to, first.
+  while (found?.status === "stopping") {
+    await Bun.sleep(LOOK_AGAIN_MS);
+    found = await find();
+  }
   if (!found) {
     process.stderr.write(`Making the environment "${name}" from the template "${template}"\n`);
     return asEnvironment(await call("POST", "/api/v1/environments", { name, template }));

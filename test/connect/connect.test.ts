@@ -129,6 +129,28 @@ describe("connect", () => {
     rmSync(folder, { recursive: true });
   }, 60_000);
 
+  test("starts an environment that is just stopping, once it has", async () => {
+    const admin = await server.signedIn();
+    const { id } = await admin.post("/api/v1/environments", { name: "stopping", template: "shell" }, 201);
+    const first = new Person(["--url", server.url, "--user", "admin", "stopping"]);
+    await first.signsIn();
+    await first.sees(PROMPT);
+    // What does not end by itself keeps it stopping until it is killed.
+    first.type("(trap '' TERM HUP; exec sleep 1000) &\r");
+    await first.prompts(2);
+    first.type(CTRL_RIGHT_BRACKET);
+    expect(await first.exited).toBe(0);
+
+    const second = new Person(["--url", server.url, "--user", "admin", "stopping"]);
+    await second.sees("Password: ");
+    await admin.post(`/api/v1/environments/${id}/stop`);
+    await second.signsIn();
+    await second.sees("is just stopping");
+    await second.sees(PROMPT);
+    second.type("exit 4\r");
+    expect(await second.exited).toBe(4);
+  }, 60_000);
+
   test("can be left while the server is away", async () => {
     const other = await TestServer.start();
     const person = new Person(["--url", other.url, "--user", "admin"]);
