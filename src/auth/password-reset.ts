@@ -127,8 +127,9 @@ export function tellPasswordChanged(tx: Tx, mailer: Mailer, user: User): void {
 
 function ownerOfToken(db: DbOrTx, token: string, now: number): User | undefined {
   const row = findActionToken(db, "reset_password", token, now);
-  const user = row && db.select().from(users).where(eq(users.id, row.userId)).get();
-  return user?.isActive && user.email === row?.email ? user : undefined;
+  if (!row) return undefined;
+  const user = db.select().from(users).where(eq(users.id, row.userId)).get();
+  return user?.isActive && user.emailKey === nameKey(row.email) ? user : undefined;
 }
 
 /** Audits it too; to be thrown when that is committed. */

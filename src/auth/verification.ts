@@ -6,7 +6,7 @@ import { AppError } from "../errors.ts";
 import { actorOf } from "../http/audit-actor.ts";
 import type { Origin } from "../http/context.ts";
 import type { Mailer } from "../mail/mailer.ts";
-import { ownAccount, type User } from "./account.ts";
+import { nameKey, ownAccount, type User } from "./account.ts";
 import {
   type ActionToken,
   endActionTokens,
@@ -111,7 +111,7 @@ interface Attempt {
 }
 
 function settle(tx: Tx, { row, user, actor, method, now }: Attempt): boolean {
-  const isRight = row !== undefined && user?.email === row.email && user.isActive;
+  const isRight = row !== undefined && user?.emailKey === nameKey(row.email) && user.isActive;
   if (isRight) {
     tx.update(users).set({ isVerified: true, updatedAt: now }).where(eq(users.id, user.id)).run();
     endActionTokens(tx, user.id, "verify_email", now);

@@ -3,7 +3,7 @@ import { eq } from "drizzle-orm";
 import { resetPassword } from "../../src/auth/administrators.ts";
 import { actionTokens, users } from "../../src/db/schema.ts";
 import { tidy } from "../../src/users/housekeeping.ts";
-import { type Accounts, openAccounts, PASSWORD } from "./setup.ts";
+import { type Accounts, type Answer, openAccounts, PASSWORD } from "./setup.ts";
 
 let accounts: Accounts;
 let access: string;
@@ -54,6 +54,16 @@ describe("verifying an address", () => {
     expect((await verify({ code: code() })).status).toBe(401);
     expect((await verify({ code: code() }, bob)).status).toBe(400);
     expect(isVerified()).toBe(false);
+  });
+
+  test.each<[string, () => Promise<Answer>]>([
+    ["link", () => verify({ token: linkToken() })],
+    ["code", () => verify({ code: code() }, access)],
+  ])("by the %s that was sent before the address's case was changed", async (_by, verifies) => {
+    const body = { email: "Alice@Example.com" };
+    expect((await accounts.call("PUT", "/api/v1/users/me", { token: access, body })).status).toBe(200);
+    expect((await verifies()).status).toBe(200);
+    expect(isVerified()).toBe(true);
   });
 
   test("five wrong codes end the code, not the link", async () => {
@@ -187,6 +197,14 @@ describe("a forgotten password", () => {
     expect(accounts.ended).toHaveLength(1);
     expect(accounts.mailTo(ALICE)[0]?.subject).toBe("Your password was changed");
     expect((await reset(token, "yet another sentence")).status).toBe(400);
+  });
+
+  test("can be set anew by a link that was sent before the address's case was changed", async () => {
+    await forgot(ALICE);
+    const token = linkToken();
+    const body = { email: "Alice@Example.com" };
+    expect((await accounts.call("PUT", "/api/v1/users/me", { token: access, body })).status).toBe(200);
+    expect((await reset(token, NEW)).status).toBe(200);
   });
 
   test("asked for by a stranger takes no link from its owner, and fills no mailbox", async () => {
