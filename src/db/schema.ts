@@ -300,7 +300,7 @@ export const environments = sqliteTable(
     attempts: integer().notNull().default(0),
 
     installationCompleted: integer({ mode: "boolean" }).notNull().default(false),
-    /** An edit is saved that the containers were not made with. */
+    /** An edit is saved that the containers were not made with, of what `appliedResources` does not tell. */
     restartRequired: integer({ mode: "boolean" }).notNull().default(false),
     /** When the containers that run now were started. */
     startedAt: integer(),

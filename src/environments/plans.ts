@@ -65,17 +65,28 @@ function parse(field: keyof Resources, text: string, read: (text: string) => num
   throw invalidField(`resources.${field}`, `"${text}" is not a Kubernetes quantity`, "invalid_format");
 }
 
+/** Whether both come to the same, however they are written: "0.5" is "500m". */
+export function sameResources(a: Resources, b: Resources): boolean {
+  return Bun.deepEquals(a, b) || Bun.deepEquals(parseLimits(a), parseLimits(b));
+}
+
 /**
  * Checks what is asked for against the floor and the plan's ceiling.
  *
+ * @param before what there is: what stays as it is may be more than the plan allows now
  * @throws AppError validation, with the ceiling in the message
  */
-export function checkResources(resources: Resources, owner: { plan: Plan; role: Role }): ResourceLimits {
+export function checkResources(
+  resources: Resources,
+  owner: { plan: Plan; role: Role },
+  before?: ResourceLimits,
+): ResourceLimits {
   const asked = parseLimits(resources);
   const limits = planLimits(owner);
   const ceiling = limits ? parseLimits(limits.ceiling) : null;
   for (const field of ["cpu", "memory", "storage"] as const) {
     const key = NAMES[field];
+    if (asked[key] === before?.[key]) continue;
     if (asked[key] < FLOOR[key]) {
       throw invalidField(`resources.${field}`, `must be at least ${format(key, FLOOR[key])}`, "too_small");
     }

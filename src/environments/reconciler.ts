@@ -167,7 +167,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (!row.restartRequired && Bun.deepEquals(row.appliedResources, resources)) return;
     inTransaction(db, (tx) => {
       const saved = rows.byId(row.id);
-      const asApplied = saved && Bun.deepEquals([saved.resources, saved.variables], [resources, variables]);
+      const asApplied = saved && Bun.deepEquals(saved.variables, variables);
+      // Resources that were changed meanwhile differ from these.
       save(tx, row, { appliedResources: resources, ...(asApplied ? { restartRequired: false } : {}) });
     });
   }

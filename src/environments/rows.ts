@@ -3,7 +3,7 @@ import type { Db, DbOrTx } from "../db/open.ts";
 import { ENVIRONMENT_STATUSES, type EnvironmentStatus, environments, users } from "../db/schema.ts";
 import { lazily } from "../lib/lazily.ts";
 import type { EnvironmentRef, EnvironmentSpec } from "../runtime/runtime.ts";
-import { parseLimits, userQuota } from "./plans.ts";
+import { parseLimits, sameResources, userQuota } from "./plans.ts";
 
 export type Environment = typeof environments.$inferSelect;
 
@@ -18,6 +18,7 @@ const SHOWN = {
   dockerImage: environments.dockerImage,
   port: environments.port,
   resources: environments.resources,
+  appliedResources: environments.appliedResources,
   variables: environments.variables,
   status: environments.status,
   statusMessage: environments.statusMessage,
@@ -54,6 +55,15 @@ export function messageOf({
   const over = status === "stopped" || status === "error" || status === "terminated";
   if (over || unreachableSince === null) return statusMessage;
   return "The cluster can't be reached; the environment goes on when it is back";
+}
+
+/** Whether an edit waits for the next start or restart. */
+export function waitsForRestart({
+  restartRequired,
+  resources,
+  appliedResources,
+}: Pick<Environment, "restartRequired" | "resources" | "appliedResources">): boolean {
+  return restartRequired || (appliedResources !== null && !sameResources(resources, appliedResources));
 }
 
 export type EnvironmentRows = ReturnType<typeof environmentRows>;

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { ENVIRONMENT_STATUSES } from "../db/schema.ts";
 import { ResourcesBody, Variables } from "../templates/schemas.ts";
-import { messageOf, type ShownEnvironment } from "./rows.ts";
+import { messageOf, type ShownEnvironment, waitsForRestart } from "./rows.ts";
 
 const NAME = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 
@@ -130,7 +130,7 @@ export function environmentObject(row: ShownEnvironment): z.infer<typeof Environ
     resources: row.resources,
     environment_variables: row.variables,
     installation_completed: row.installationCompleted,
-    restart_required: row.restartRequired,
+    restart_required: waitsForRestart(row),
     created_at: iso(row.createdAt),
     updated_at: iso(row.updatedAt),
     last_activity: row.lastActivity === null ? null : iso(row.lastActivity),

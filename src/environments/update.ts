@@ -4,7 +4,7 @@ import { type Db, inTransaction } from "../db/open.ts";
 import { environments, type Resources } from "../db/schema.ts";
 import { invalidState, notFound } from "../errors.ts";
 import { checkGrowth, checkName, currentOwner } from "./create.ts";
-import { checkResources, parseLimits } from "./plans.ts";
+import { checkResources, parseLimits, sameResources } from "./plans.ts";
 import type { Environment, EnvironmentRows } from "./rows.ts";
 
 export interface UpdateRequest {
@@ -39,11 +39,16 @@ export function updateEnvironment(context: UpdateContext, id: string, request: U
     if (request.name !== undefined) checkName(tx, userId, request.name, row.id);
     const resources = { ...row.resources, ...request.resources };
     if (request.resources) {
-      checkGrowth(parseLimits(row.resources), checkResources(resources, owner), row.resources.storage);
+      const before = parseLimits(row.resources);
+      // Growth first: that storage can't shrink is no matter of the plan.
+      checkGrowth(before, parseLimits(resources), row.resources.storage);
+      checkResources(resources, owner, before);
     }
     const variables = request.variables ?? row.variables;
-    const needsContainers =
-      !Bun.deepEquals(resources, row.resources) || !Bun.deepEquals(variables, row.variables);
+    // Whether resources wait is seen by those that were applied, once there are any.
+    const waits =
+      !Bun.deepEquals(variables, row.variables) ||
+      (row.appliedResources === null && !sameResources(resources, row.resources));
     const changed = tx
       .update(environments)
       .set({
@@ -51,7 +56,7 @@ export function updateEnvironment(context: UpdateContext, id: string, request: U
         description: request.description ?? row.description,
         resources,
         variables,
-        restartRequired: row.restartRequired || needsContainers,
+        restartRequired: row.restartRequired || waits,
         updatedAt: now,
       })
       .where(eq(environments.id, row.id))

@@ -16,7 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => database.remove());
 
-/** What one user asks for, with a CPU that the free plan does not allow. */
+/** What one user asks for, each time with another CPU that the free plan does not allow. */
 function requests(userId: string) {
   const { db } = database;
   const template = templateFinder(db)("shell", "user");
@@ -30,7 +30,8 @@ function requests(userId: string) {
         { ...context, template, place, mailConfigured: true, deadlines: DEADLINES },
         { name, description: null, cluster: null, resources, variables: {} },
       ),
-    update: (id: string) => updateEnvironment({ ...context, rows: environmentRows(db) }, id, { resources }),
+    update: (id: string) =>
+      updateEnvironment({ ...context, rows: environmentRows(db) }, id, { resources: { cpu: "1500m" } }),
   };
 }
 

@@ -9,7 +9,7 @@ import {
   type Reconciler,
   type ReconcilerOptions,
 } from "../../src/environments/reconciler.ts";
-import { environmentRows, messageOf } from "../../src/environments/rows.ts";
+import { environmentRows, messageOf, waitsForRestart } from "../../src/environments/rows.ts";
 import { applyVerb } from "../../src/environments/verbs.ts";
 import { createLogger } from "../../src/lib/logger.ts";
 import {
@@ -472,6 +472,18 @@ describe("an edit of what containers are made with", () => {
     };
     await env.reaches("running");
     expect(env.now()).toMatchObject({ restartRequired: true, appliedResources: env.row.resources });
+  });
+
+  test("waits too when it is of resources, until they are as applied", async () => {
+    const env = life();
+    env.world.next = ({ generation }) => {
+      const resources = { ...env.row.resources, cpu: "750m" };
+      database.db.update(environments).set({ resources, restartRequired: true }).run();
+      return { phase: "running", generation, startedAtMs: 1 };
+    };
+    await env.reaches("running");
+    expect(waitsForRestart(env.now())).toBe(true);
+    expect(waitsForRestart({ ...env.now(), resources: env.row.resources })).toBe(false);
   });
 });
 
