@@ -37,8 +37,7 @@ const Name = z
   .regex(/^[a-z0-9][a-z0-9.-]{0,49}$/, "Must be 1–50 lower-case letters, digits, dots and hyphens")
   .refine((name) => !isId(name), "Must not look like an id");
 
-/** Environment variables, as templates and environments have them. */
-export const Variables = z
+const VariableMap = z
   .record(
     z
       .string()
@@ -50,7 +49,18 @@ export const Variables = z
   .refine(
     (map) => Buffer.byteLength(Object.entries(map).flat().join("")) <= MAX_VARIABLES_BYTES,
     "Must hold at most 64 KiB in all",
-  )
+  );
+
+/** Environment variables, as templates and environments have them. */
+export const Variables = z
+  .preprocess((given, context) => {
+    // A record passes over this one in silence.
+    if (typeof given === "object" && given !== null && Object.hasOwn(given, "__proto__")) {
+      const message = "Can't be a variable's name";
+      context.addIssue({ code: "custom", path: ["__proto__"], message, params: { code: "invalid_key" } });
+    }
+    return given;
+  }, VariableMap)
   .openapi({
     example: { NODE_ENV: "development" },
     description: `Names that begin with \`${RESERVED_PREFIX}\` are DevPocket's own`,

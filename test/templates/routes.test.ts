@@ -175,6 +175,7 @@ describe("administration", () => {
     ["default_resources.storage", { default_resources: { storage: "0" } }],
     ["environment_variables.1A", { environment_variables: { "1A": "x" } }],
     ["environment_variables.__dp_nonce", { environment_variables: { __dp_nonce: "x" } }],
+    ["environment_variables.__proto__", { environment_variables: JSON.parse('{"__proto__":"x","A":"b"}') }],
     ["environment_variables.A", { environment_variables: { A: 1 } }],
     ["body", { environment_variables: { A: "a\0b" } }],
     ["environment_variables", { environment_variables: { A: "x".repeat(40_000), B: "x".repeat(40_000) } }],
@@ -190,6 +191,18 @@ describe("administration", () => {
     const answer = await post({ ...JAVA, name: "wrong", ...wrong });
     expect(answer.status).toBe(422);
     expect(answer.body.errors.map((error: { field: string }) => error.field)).toContain(field);
+  });
+
+  test("an update can't hold a variable that would be lost on the way", async () => {
+    const answer = await put("plain", { environment_variables: JSON.parse('{"__proto__":"x"}') });
+    expect(answer.status).toBe(422);
+    expect(answer.body.errors).toEqual([
+      {
+        field: "environment_variables.__proto__",
+        message: "Can't be a variable's name",
+        code: "invalid_key",
+      },
+    ]);
   });
 
   test.each([

@@ -165,6 +165,7 @@ export const ENVIRONMENTS: Table = [
         [{ description: "x".repeat(501) }, "description"],
         [{ environment_variables: { "1A": "x" } }, "environment_variables.1A"],
         [{ environment_variables: { __dp_nonce: "x" } }, "environment_variables.__dp_nonce"],
+        [{ environment_variables: JSON.parse('{"__proto__":"x"}') }, "environment_variables.__proto__"],
         [{ environment_variables: { A: 1 } }, "environment_variables.A"],
         [{ environment_variables: many }, "environment_variables"],
         [{ environment_variables: { A: "x".repeat(65 * 1024) } }, "environment_variables"],
