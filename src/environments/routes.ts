@@ -6,6 +6,7 @@ import { ENVIRONMENT_STATUSES, type Resources } from "../db/schema.ts";
 import { AppError, notFound } from "../errors.ts";
 import { auditActor } from "../http/audit-actor.ts";
 import type { HttpEnv } from "../http/context.ts";
+import { ErrorBody, RetryAfterHeaders } from "../http/errors.ts";
 import { PageHeaders, PageQuery, setPageHeaders } from "../http/pagination.ts";
 import { PreferenceHeaders, preferredWaitSeconds, waitApplied } from "../http/prefer.ts";
 import { bearer, errors, json, jsonBody, newRouter } from "../http/router.ts";
@@ -118,8 +119,11 @@ export function createEnvironmentRoutes(options: EnvironmentRoutesOptions) {
           403: "The plan is full (`plan_limit`), or the address is not verified (`email_unverified`)",
           409: "You have an environment of that name",
           422: "Invalid request, or above the plan's ceiling",
-          503: "No cluster has room, or can be reached (`no_cluster`)",
         }),
+        503: {
+          ...json(ErrorBody, "No cluster has room, or can be reached (`no_cluster`)"),
+          headers: RetryAfterHeaders,
+        },
       },
     }),
     async (c) => {

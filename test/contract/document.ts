@@ -110,6 +110,11 @@ export class ApiDocument {
     return new ApiDocument(document);
   }
 
+  /** Names of the headers that answers have in common. */
+  get headers(): string[] {
+    return Object.keys(this.document.components.headers);
+  }
+
   operation(key: string): Operation {
     const operation = this.operations.get(key);
     if (!operation) throw new Error(`${key} is not in the OpenAPI document`);

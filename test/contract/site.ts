@@ -67,6 +67,9 @@ export class Site {
     const type = response.headers.get("content-type") ?? "";
     expect(this.document.faults(operation, { status: response.status, type, text })).toEqual([]);
     expect(response.headers.get("x-request-id")).toBeTruthy();
+    const documented = operation.responses[response.status]?.headers ?? {};
+    const sent = this.document.headers.filter((name) => response.headers.has(name));
+    expect([key, call.status, sent.filter((name) => !(name in documented))]).toEqual([key, call.status, []]);
     // Parsed anew for each use: toMatchObject puts matchers into what it is given.
     const parsed = () => (type.startsWith("application/json") ? JSON.parse(text) : undefined);
     if (call.answer !== undefined) expect(parsed()).toMatchObject(call.answer);
