@@ -34,8 +34,8 @@ const verifyRoute = createRoute({
     200: json(Message, "Verified, or sent"),
     ...errors({
       400: "Invalid, used or expired; or already verified (`already_verified`)",
-      401: "A code or no token, without an access token",
-      422: "Invalid data",
+      401: "A code without an access token, or an access token that is not valid",
+      422: "Invalid data; or neither a token nor an access token",
       429: "Too many requests",
     }),
   },
@@ -108,7 +108,7 @@ export function createRecoveryRoutes(deps: RecoveryRoutesDeps) {
       return c.json({ message: "Email verified successfully" }, 200);
     }
     if (!code && bearerToken(c.req.header("authorization")) === undefined)
-      throw invalidField("token", "Required", "invalid_type");
+      throw invalidField("token", "This field is required", "required");
     // Only now: a link's token is proof enough, whatever has become of an access token that comes along.
     const { userId } = await guard.actorOf(c);
     if (code) {

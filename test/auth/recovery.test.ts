@@ -114,8 +114,10 @@ describe("verifying an address", () => {
   });
 
   test("neither token nor access token is 422", async () => {
-    expect((await verify({})).status).toBe(422);
-    expect((await verify()).status).toBe(422);
+    const required = [{ field: "token", message: "This field is required", code: "required" }];
+    for (const answer of [await verify({}), await verify()]) {
+      expect(answer).toMatchObject({ status: 422, body: { errors: required } });
+    }
   });
 
   test("the database holds neither token nor code", async () => {
