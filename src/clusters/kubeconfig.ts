@@ -62,8 +62,9 @@ const File = v.object({
  */
 export function reduceKubeconfig(given: string): string {
   return reduce(given, (_path, field) => {
+    const instead = field === "tokenFile" ? "token" : `${field}-data`;
     throw refused(
-      `names a file of the server in ${field}: give its content in ${field}-data instead`,
+      `names a file of the server in ${field}: give its content in ${instead} instead`,
       "file_path",
     );
   });

@@ -172,13 +172,13 @@ describe("a kubeconfig", () => {
     [
       "a key file",
       kubeconfig({ user: { "client-certificate-data": PEM, "client-key": "x.key" } }),
-      "names a file of the server in client-key",
+      "names a file of the server in client-key: give its content in client-key-data instead",
       "file_path",
     ],
     [
       "a token file",
       kubeconfig({ user: { tokenFile: "/proc/self/environ" } }),
-      "names a file of the server in tokenFile",
+      "names a file of the server in tokenFile: give its content in token instead",
       "file_path",
     ],
     [
