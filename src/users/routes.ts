@@ -34,7 +34,8 @@ const Profile = z
     email: Email.nullish().openapi({ type: ["string", "null"] }),
     avatar_url: z
       .url({ protocol: /^https?$/, message: "Must be an http or https URL" })
-      .max(2048)
+      // Without words of its own it would say those of the URL.
+      .max(2048, "Must be at most 2048 characters long")
       .nullish()
       .openapi({ example: "https://example.com/me.png" }),
   })

@@ -99,6 +99,12 @@ describe("the profile", () => {
     expect(answer.body.errors[0].field).toBe(field);
   });
 
+  test("an address of a picture that is too long is told so", async () => {
+    const answer = await me("PUT", { avatar_url: `https://example.com/${"x".repeat(2048)}` });
+    const message = "Must be at most 2048 characters long";
+    expect(answer.body.errors).toEqual([{ field: "avatar_url", message, code: "max_length" }]);
+  });
+
   test("needs an access token", async () => {
     for (const method of ["GET", "PUT", "DELETE"]) {
       expect(
