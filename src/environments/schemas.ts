@@ -42,7 +42,16 @@ export const CreateBody = z
     path: ["template"],
     message: "is required",
   })
-  .openapi("EnvironmentCreate");
+  // What only some send is left out: no made-up name of a cluster is one.
+  .openapi("EnvironmentCreate", {
+    example: {
+      name: "my-python-env",
+      description: "My Python development environment",
+      template: "python",
+      resources: { cpu: "500m", memory: "1Gi", storage: "10Gi" },
+      environment_variables: { PYTHONUNBUFFERED: "1" },
+    },
+  });
 
 export const UpdateBody = z
   .object({

@@ -242,6 +242,16 @@ export const ENVIRONMENTS: Table = [
   ],
   [
     "D POST body",
+    "what the document proposes to send makes an environment",
+    async ({ main }) => {
+      const person = await main.person();
+      const body = main.document.schema("EnvironmentCreate").example;
+      const answer = await main.call(CREATE, { as: person, body, status: 201 });
+      await remove(main, person, answer.body.id);
+    },
+  ],
+  [
+    "D POST body",
     "without a cluster that has room it is 503 with the code no_cluster",
     async ({ limited }) =>
       limited.call(CREATE, {
