@@ -19,6 +19,23 @@ const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join("; ");
 
+/**
+ * On a phone an operation is as wide as the screen: what is wider in it pans by itself, and not the page. No
+ * answer of ours has links, whose column is the widest for nothing.
+ */
+const STYLE = `
+.swagger-ui .opblock-body .response-col_links { display: none; }
+.swagger-ui .opblock-body pre { overflow-x: auto; }
+@media (max-width: 640px) {
+  .swagger-ui .opblock-body .responses-inner,
+  .swagger-ui .opblock-body .table-container,
+  .swagger-ui .opblock-body .headers-wrapper { overflow-x: auto; }
+  .swagger-ui .opblock-body .responses-table { table-layout: fixed; }
+  .swagger-ui .opblock-body .responses-table .response-col_status { width: 4em; }
+  .swagger-ui .opblock-body .responses-table .response-col_description { width: auto; }
+}
+`;
+
 /** Off the event loop: the script takes tens of milliseconds. */
 const compress = promisify(gzip);
 
@@ -49,6 +66,7 @@ export function docsRoutes({ basePath, document }: DocsOptions): Router {
     "/openapi.json": { type: "application/json", load: () => JSON.stringify(document()) },
     "/docs": { type: "text/html; charset=utf-8", load: () => page(basePath) },
     "/docs/start.js": { type: "text/javascript; charset=utf-8", load: () => startScript(basePath) },
+    "/docs/page.css": { type: "text/css; charset=utf-8", load: () => STYLE },
     "/docs/swagger-ui.js": {
       type: "text/javascript; charset=utf-8",
       load: () => Bun.file(scriptFile).arrayBuffer(),
@@ -105,6 +123,7 @@ function page(basePath: string): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>DevPocket API</title>
 <link rel="stylesheet" href="${basePath}/docs/swagger-ui.css">
+<link rel="stylesheet" href="${basePath}/docs/page.css">
 <link rel="icon" href="data:,">
 </head>
 <body>

@@ -37,6 +37,13 @@ describe.if(process.env.DEVPOCKET_TEST_FULL === "1")("the reference page in a br
       await answer.getByText('"seven"').waitFor();
       expect(await answer.locator(".response-col_status").textContent()).toStartWith("200");
       expect(await page.locator(".info .title").textContent()).toContain("DevPocket API");
+      // On a phone the page does not pan, with parameters, an answer and headers shown.
+      for (const width of [320, 360, 393]) {
+        await page.setViewportSize({ width, height: 800 });
+        const wide = await page.evaluate("document.documentElement.scrollWidth");
+        expect([width, wide]).toEqual([width, width]);
+      }
+      await page.setViewportSize({ width: 1280, height: 720 });
       await page.getByRole("button", { name: "Authorize" }).first().click();
       await page.getByRole("heading", { name: /bearerAuth/ }).waitFor();
       expect(complaints).toEqual([]);
