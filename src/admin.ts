@@ -1,5 +1,17 @@
 import { Database } from "bun:sqlite";
-import { closeSync, existsSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { localUrl } from "./address.ts";
@@ -15,6 +27,7 @@ import { createSessions } from "./auth/sessions.ts";
 import { resealKubeconfigs, rotateKeyFile } from "./clusters/rotation.ts";
 import { type Config, ConfigError } from "./config/config.ts";
 import { type Data, databaseFile, encryptionKeyFile, openData } from "./data.ts";
+import { damage } from "./db/open.ts";
 import { AppError } from "./errors.ts";
 import { createLogger } from "./lib/logger.ts";
 
@@ -66,7 +79,7 @@ async function withAccounts(
 
 /**
  * `VACUUM INTO` reads one snapshot, whatever a running server writes meanwhile. The copy is its owner's only:
- * it holds what the database holds.
+ * it holds what the database holds. It has its name once it is whole: half of one may open like a new database.
  */
 export function backup(config: Config, file: string): number {
   if (!existsSync(databaseFile(config))) {
@@ -74,23 +87,63 @@ export function backup(config: Config, file: string): number {
       `DATA_DIR=${config.dataDir} holds no database. Example: DATA_DIR=/var/lib/devpocket`,
     );
   }
-  if (existsSync(file)) {
-    console.error(`devpocket: ${file} exists; a backup never overwrites`);
-    return 2;
+  const partial = `${file}.partial`;
+  if (!existsSync(file)) {
+    copyDatabase(databaseFile(config), partial);
+    if (giveName(partial, file)) {
+      console.log(`Wrote ${file}; keep ${config.dataDir}/keys beside it`);
+      return 0;
+    }
   }
-  closeSync(openSync(file, "wx", 0o600));
-  const database = new Database(databaseFile(config), { readwrite: true });
+  console.error(`devpocket: ${file} exists; a backup never overwrites`);
+  return 2;
+}
+
+/** To `partial`, in place of what an earlier attempt has left there; it lasts once this returns. */
+function copyDatabase(source: string, partial: string): void {
+  // A journal that was left would be rolled back into the new file.
+  for (const left of [partial, `${partial}-journal`]) rmSync(left, { force: true });
+  const copy = openSync(partial, "wx", 0o600);
+  try {
+    vacuumInto(partial, source);
+    fsyncSync(copy);
+    // Another backup to the same name takes this one for left over: what is there now is half of that one's.
+    if (statSync(partial).ino !== fstatSync(copy).ino)
+      throw new ConfigError(`${partial} is being written to`);
+  } finally {
+    closeSync(copy);
+  }
+}
+
+function vacuumInto(partial: string, source: string): void {
+  const database = new Database(source, { readwrite: true });
   try {
     database.run("PRAGMA busy_timeout = 5000");
-    database.run("VACUUM INTO ?", [file]);
+    database.run("VACUUM INTO ?", [partial]);
   } catch (error) {
-    rmSync(file, { force: true });
-    throw error;
+    rmSync(partial, { force: true });
+    throw damage(source, error) ?? error;
   } finally {
     database.close();
   }
-  console.log(`Wrote ${file}; keep ${config.dataDir}/keys beside it`);
-  return 0;
+}
+
+/** False when `file` is there: unlike a rename, a link never replaces what was made meanwhile. */
+function giveName(partial: string, file: string): boolean {
+  try {
+    linkSync(partial, file);
+  } catch (error) {
+    const isThere = error instanceof Error && "code" in error && error.code === "EEXIST";
+    if (isThere || existsSync(file)) {
+      rmSync(partial, { force: true });
+      return false;
+    }
+    // A file system without links, such as FAT.
+    renameSync(partial, file);
+    return true;
+  }
+  unlinkSync(partial);
+  return true;
 }
 
 /** The document is made from the routes, and the routes need a database: one that is thrown away. */

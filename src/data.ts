@@ -3,7 +3,7 @@ import { accessSync, chmodSync, closeSync, constants, mkdirSync, openSync } from
 import { join } from "node:path";
 import { type Config, ConfigError } from "./config/config.ts";
 import { type OpenDatabase, openDatabase } from "./db/open.ts";
-import { readOrMakeKeys } from "./lib/keyfile.ts";
+import { DamagedKeyFile, readOrMakeKeys } from "./lib/keyfile.ts";
 
 const KEY_BYTES = 32;
 
@@ -81,7 +81,7 @@ export function openLockedData(config: Config): Data {
 function open(config: Config, beforeMigrating?: () => void): Data {
   const keysMade: string[] = [];
   const keys = (file: string) => {
-    const { keys, made } = readOrMakeKeys(file, KEY_BYTES);
+    const { keys, made } = readKeys(file);
     if (made) keysMade.push(file);
     return keys;
   };
@@ -97,6 +97,15 @@ function open(config: Config, beforeMigrating?: () => void): Data {
   chmodSync(file, 0o600);
   const database = openDatabase(file, beforeMigrating);
   return { ...database, keysMade, jwtSecret, encryptionKeys };
+}
+
+function readKeys(file: string): ReturnType<typeof readOrMakeKeys> {
+  try {
+    return readOrMakeKeys(file, KEY_BYTES);
+  } catch (error) {
+    if (!(error instanceof DamagedKeyFile)) throw error;
+    throw new ConfigError(`${error.message}: restore it from a backup`);
+  }
 }
 
 function makeFolder(folder: string): void {

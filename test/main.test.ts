@@ -1,6 +1,15 @@
 import { Database } from "bun:sqlite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { DEVPOCKET, preloading, SOURCE, TestClient, TestServer, temporaryFolder } from "./harness.ts";
 import { until } from "./until.ts";
@@ -28,7 +37,11 @@ async function devpocket(args: string[], environment: Record<string, string> = {
 }
 
 function inDatabase(dataDir: string, statement: string): unknown[] {
-  using database = new Database(join(dataDir, "devpocket.db"));
+  return inFile(join(dataDir, "devpocket.db"), statement);
+}
+
+function inFile(file: string, statement: string): unknown[] {
+  using database = new Database(file);
   return database.query(statement).all();
 }
 
@@ -112,6 +125,92 @@ describe("the command line", () => {
       });
     },
   );
+
+  test.each([
+    [
+      "that holds no tables, as a backup that was cut short",
+      "serve",
+      async (file: string) => {
+        using database = new Database(file);
+        database.run("create table other (id)");
+        database.run("drop table other");
+      },
+    ],
+    [
+      "of another program",
+      "migrate",
+      async (file: string) => {
+        using database = new Database(file);
+        database.run("create table other (id)");
+      },
+    ],
+    ["that is no database", "serve", (file: string) => Bun.write(file, "garbage".repeat(1000))],
+    [
+      "that is damaged",
+      "serve",
+      async (file: string) => {
+        await devpocket(["migrate"]);
+        truncateSync(file, 8192);
+      },
+    ],
+    [
+      "that is damaged",
+      "backup copy.db",
+      async (file: string) => {
+        await devpocket(["migrate"]);
+        truncateSync(file, 8192);
+      },
+    ],
+  ])("a database %s is no new installation to %p: it is named in one line", async (_, command, make) => {
+    const file = join(folder, "data", "devpocket.db");
+    mkdirSync(join(folder, "data"));
+    await make(file);
+    const before = readFileSync(file);
+    const { code, err } = await devpocket(command.split(" "), { PORT: "0" });
+    expect({ code, lines: err.split("\n").length }).toEqual({ code: 2, lines: 2 });
+    expect(err).toStartWith(`devpocket: ${file} `);
+    expect(err).toContain("backup");
+    expect(readFileSync(file).equals(before)).toBe(true);
+    expect(existsSync(join(folder, "copy.db"))).toBe(false);
+  });
+
+  test.each([
+    ["that holds something else", (file: string) => writeFileSync(file, "garbage")],
+    ["that is a folder", (file: string) => void mkdirSync(file)],
+  ])("a key file %s is named in one line", async (_, make) => {
+    const file = join(folder, "data", "keys", "jwt");
+    mkdirSync(join(folder, "data", "keys"), { recursive: true });
+    make(file);
+    const { code, err } = await devpocket(["serve"], { PORT: "0" });
+    expect({ code, lines: err.split("\n").length }).toEqual({ code: 2, lines: 2 });
+    expect(err).toStartWith(`devpocket: ${file} `);
+    expect(err).toContain("restore it from a backup");
+  });
+
+  test("a backup that is killed in its midst leaves nothing under its name, and the next is made", async () => {
+    await devpocket(["migrate"]);
+    // So much that writing it takes a while.
+    inDatabase(join(folder, "data"), "create table filling as select randomblob(200000000)");
+    const file = join(folder, "backup.db");
+    const cut = Bun.spawn([...DEVPOCKET, "backup", file], {
+      cwd: folder,
+      env: { PATH: Bun.env.PATH ?? "", DATA_DIR: join(folder, "data") },
+      stdout: "ignore",
+    });
+    const isBegun = (path: string) => existsSync(path) && statSync(path).size > 0;
+    await until(() => isBegun(`${file}.partial`) || isBegun(file), { intervalMs: 1 });
+    cut.kill("SIGKILL");
+    await cut.exited;
+    expect(cut.signalCode).toBe("SIGKILL");
+    expect(readdirSync(folder)).toContain("backup.db.partial");
+    expect(existsSync(file)).toBe(false);
+
+    inDatabase(join(folder, "data"), "drop table filling");
+    expect(await devpocket(["backup", file])).toMatchObject({ code: 0, err: "" });
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(inFile(file, "pragma integrity_check")).toEqual([{ integrity_check: "ok" }]);
+    expect(readdirSync(folder).toSorted()).toEqual(["backup.db", "data"]);
+  });
 
   test("migrate brings a database up to date, and says when it is", async () => {
     expect((await devpocket(["migrate"])).out).toContain("Applied");
@@ -318,6 +417,7 @@ describe("beside a running server", () => {
     expect(copy.query("pragma integrity_check").get()).toEqual({ integrity_check: "ok" });
     copy.close();
     expect(await devpocket(["backup", file], here)).toMatchObject({ code: 2 });
+    expect(readdirSync(folder)).toEqual(["backup.db"]);
   });
 
   test.each(["serve", "migrate", "rotate-key", "admin reset-password admin"])(

@@ -1,4 +1,4 @@
-import { Database } from "bun:sqlite";
+import { Database, SQLiteError } from "bun:sqlite";
 import { join } from "node:path";
 import { type BunSQLiteDatabase, drizzle } from "drizzle-orm/bun-sqlite";
 import { type MigrationMeta, readMigrationFiles } from "drizzle-orm/migrator";
@@ -26,25 +26,27 @@ export interface OpenDatabase {
 }
 
 /**
- * Opens the database file, made when absent, and brings its schema up to date.
+ * Opens the database file, made when absent or empty, and brings its schema up to date.
  *
  * @param beforeMigrating called when there is something to migrate; nothing is when it throws
- * @throws ConfigError for the database of a newer version
+ * @throws ConfigError for the database of a newer version, one that is damaged and one that is not ours
  * @throws Error when a migration fails or one that was applied has changed since; the file is as before
  */
 export function openDatabase(file: string, beforeMigrating = () => {}): OpenDatabase {
   const sqlite = new Database(file, { create: true, strict: true });
   let applied: number[];
   try {
-    // busy_timeout first: switching to WAL takes a lock, and simultaneous starts would fail on it.
-    for (const pragma of ["busy_timeout = 5000", "journal_mode = WAL", "synchronous = NORMAL"]) {
+    // First of all: migrating and switching to WAL take locks, and simultaneous starts would fail on them.
+    sqlite.run("PRAGMA busy_timeout = 5000");
+    refuseForeign(sqlite);
+    applied = migrate(sqlite, beforeMigrating);
+    // WAL makes an empty file one with a header. After migrating, a start that is cut short leaves it empty.
+    for (const pragma of ["journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"]) {
       sqlite.run(`PRAGMA ${pragma}`);
     }
-    applied = migrate(sqlite, beforeMigrating);
-    sqlite.run("PRAGMA foreign_keys = ON");
   } catch (error) {
     sqlite.close();
-    throw error;
+    throw damage(file, error) ?? error;
   }
   return {
     db: drizzle(sqlite, { schema, casing: "snake_case" }),
@@ -55,6 +57,26 @@ export function openDatabase(file: string, beforeMigrating = () => {}): OpenData
       sqlite.close();
     },
   };
+}
+
+/** What to say of a database file of which SQLite says that it is damaged; undefined for other errors. */
+export function damage(file: string, error: unknown): ConfigError | undefined {
+  if (!(error instanceof SQLiteError) || !/^SQLITE_(?:CORRUPT|NOTADB)/.test(error.code ?? ""))
+    return undefined;
+  return new ConfigError(`${file} is damaged (${error.message}): restore it from a backup`);
+}
+
+/**
+ * Only an empty file is to become a new installation: one that holds anything but our tables is another
+ * program's, or a copy that is not whole, and a server on it would look as if all accounts were lost.
+ */
+function refuseForeign(sqlite: Database): void {
+  const pages = sqlite.query<{ page_count: number }, []>("PRAGMA page_count").get();
+  const ours = "SELECT 1 FROM sqlite_schema WHERE name = '__drizzle_migrations'";
+  if (pages?.page_count === 0 || sqlite.query(ours).get()) return;
+  throw new ConfigError(
+    `${sqlite.filename} has no tables of DevPocket: restore it from a backup, or remove it for a new installation`,
+  );
 }
 
 /**

@@ -17,11 +17,17 @@ import { dirname } from "node:path";
  * all, also when the machine stops half-way.
  */
 
+/** A file of keys that is there and can't be used. The message is one line and names it. */
+export class DamagedKeyFile extends Error {
+  override readonly name = "DamagedKeyFile";
+}
+
 /**
  * The keys in `path`. Where there is no such file one key of `bytes` bytes is made; of several processes
  * that do so at once one wins and all get its key.
  *
- * @throws Error for a file that can't be read or holds something else
+ * @throws DamagedKeyFile for one that is no file or holds something else
+ * @throws Error for one that can't be read
  */
 export function readOrMakeKeys(path: string, bytes: number): { keys: Buffer[]; made: boolean } {
   const present = readKeys(path, bytes);
@@ -52,6 +58,8 @@ function readKeys(path: string, bytes: number): Buffer[] | undefined {
     text = readFileSync(path, "utf8");
   } catch (error) {
     if (hasCode(error, "ENOENT")) return undefined;
+    // The system's message names no path.
+    if (hasCode(error, "EISDIR")) throw new DamagedKeyFile(`${path} is a folder, not a file of keys`);
     throw error;
   }
   const keys = text
@@ -59,7 +67,7 @@ function readKeys(path: string, bytes: number): Buffer[] | undefined {
     .filter(Boolean)
     .map((line) => Buffer.from(line, "base64"));
   if (keys.length === 0 || keys.some((key) => key.length !== bytes)) {
-    throw new Error(`${path} does not hold keys of ${bytes} bytes in base64`);
+    throw new DamagedKeyFile(`${path} does not hold keys of ${bytes} bytes in base64`);
   }
   return keys;
 }
