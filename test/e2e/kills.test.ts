@@ -1,8 +1,8 @@
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type TestClient, TestServer, temporaryFolder } from "../harness.ts";
+import { DEVPOCKET, type TestClient, TestServer, temporaryFolder } from "../harness.ts";
 import { until } from "../until.ts";
 import { filesIn, processesWith } from "./leftovers.ts";
 
@@ -89,6 +89,24 @@ test("killed while installing and off for longer than that may take, it is insta
     rmSync(dataDir, { recursive: true, force: true });
   }
 }, 60_000);
+
+test("a server that was killed and that nobody has reaped yet is in no other's way", async () => {
+  const dataDir = temporaryFolder();
+  // The shell becomes a program that never asks what has become of its children.
+  const keeper = ["sh", "-c", '"$@" & echo "pid $!"; exec sleep 600', "sh", ...DEVPOCKET];
+  const first = await TestServer.start({ dataDir, command: keeper });
+  try {
+    const [, pid = ""] = await first.output.line(/pid (\d+)/);
+    process.kill(Number(pid), "SIGKILL");
+    await until(() => readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z "));
+    const second = await TestServer.start({ dataDir });
+    expect(existsSync(`/proc/${pid}`)).toBe(true);
+    expect(await second.stop()).toBe(0);
+  } finally {
+    await first.kill();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+});
 
 /** Brings a new environment to the moment, and gives its id without waiting for what comes next. */
 async function bringTo(client: TestClient, { verb, status }: Moment): Promise<string> {

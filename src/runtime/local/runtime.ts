@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, realpath, rm, statfs, writeFile } from "node:fs/promises";
+import { mkdir, readFile, realpath, statfs, writeFile } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "../../lib/logger.ts";
@@ -9,7 +9,6 @@ import { type Capacity, type EnvironmentRef, type Runtime, RuntimeRejected } fro
 import { endLeftovers, type Host, LocalEnvironment } from "./environment.ts";
 import { environmentsOnDisk, foldersOf, readState } from "./folders.ts";
 import { hostBoot, Owned } from "./owned.ts";
-import { readProcess } from "./processes.ts";
 import { trySandbox } from "./sandbox.ts";
 import { Meter } from "./usage.ts";
 
@@ -34,15 +33,13 @@ export interface LocalRuntime extends Runtime {
 
 /**
  * Environments as processes of this host, their files under `dataDir`. Before it resolves, everything that
- * an earlier server has left running is ended; its workspaces are then observed as stopped.
- *
- * @throws Error when another server that runs uses `dataDir`
+ * an earlier server has left running is ended; its workspaces are then observed as stopped. The caller sees to
+ * it that no other server uses `dataDir`: two would end each other's environments.
  */
 export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<LocalRuntime> {
   const { log, now = Date.now, retryPauseSeconds = 2, graceMs = 2000 } = options;
   const dataDir = await realFolder(options.dataDir);
   const own = await realFolder(join(dataDir, "local"));
-  const release = await claim(own);
   const owned = new Owned(await installationId(own), await realFolder(join(dataDir, "workspaces")));
   const trial =
     options.sandbox === false
@@ -117,7 +114,6 @@ export async function createLocalRuntime(options: LocalRuntimeOptions): Promise<
     },
     async close() {
       await Promise.all(Array.from(environments.values(), (environment) => environment.shutDown()));
-      await release();
     },
   };
 }
@@ -154,20 +150,6 @@ async function takeOver(host: Host, environments: Map<string, LocalEnvironment>)
     const ref = { environmentId, userId: state?.userId ?? "" };
     environments.set(environmentId, new LocalEnvironment(host, ref, state));
   }
-}
-
-/** Two servers on one data folder would end each other's environments. */
-async function claim(folder: string): Promise<() => Promise<void>> {
-  const path = join(folder, "server.json");
-  const text = await readFile(path, "utf8").catch(() => "");
-  const [pid, startTicks] = text.split(" ").map(Number);
-  const other = pid ? await readProcess(pid) : undefined;
-  if (other && other.pid !== process.pid && other.startTicks === startTicks) {
-    throw new Error(`another server (process ${pid}) uses the data folder`);
-  }
-  const self = await readProcess(process.pid);
-  await writeFile(path, `${process.pid} ${self?.startTicks ?? 0}`, { mode: 0o600 });
-  return () => rm(path, { force: true });
 }
 
 /** Marks the processes of this data folder's environments. */
