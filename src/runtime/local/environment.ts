@@ -272,7 +272,9 @@ export class LocalEnvironment {
     const process = await readProcess(run.pid);
     if (!this.#state || !process) return;
     const { pid, startTicks } = process;
-    await this.#keep({ ...this.#state, run: { pid, startTicks, hostBoot: this.#host.hostBoot } });
+    const { hostBoot, owned } = this.#host;
+    const { installation } = owned;
+    await this.#keep({ ...this.#state, run: { pid, startTicks, hostBoot, installation } });
   }
 
   #runChanged(): void {
@@ -344,10 +346,14 @@ export async function endLeftovers(
   environmentId: string,
   state: State | undefined,
 ): Promise<void> {
-  const left = state?.run?.hostBoot === host.hostBoot ? state.run : null;
+  const { hostBoot, owned } = host;
+  const run = state?.run;
+  const isOurs =
+    run?.hostBoot === hostBoot && (run.installation ?? owned.installation) === owned.installation;
+  const left = isOurs ? run : null;
   const process = left ? await readProcess(left.pid) : undefined;
   const roots = process && process.startTicks === left?.startTicks ? [process.pid] : [];
-  await endProcesses(() => host.owned.processesOf(environmentId, roots), { graceMs: host.graceMs });
+  await endProcesses(() => owned.processesOf(environmentId, roots), { graceMs: host.graceMs });
 }
 
 function notRunning(): RuntimeRejected {

@@ -25,7 +25,15 @@ const State = v.object({
   /** What it asked for; requests, since nothing enforces them here. */
   resources: Limits,
   /** The first process of the run that was begun last; null when it was ended on purpose. */
-  run: v.nullable(v.object({ pid: v.number(), startTicks: v.number(), hostBoot: v.string() })),
+  run: v.nullable(
+    v.object({
+      pid: v.number(),
+      startTicks: v.number(),
+      hostBoot: v.string(),
+      /** Of the server that began it: in a copy of the data folder it is another's. Older ones did not say. */
+      installation: v.optional(v.string()),
+    }),
+  ),
 });
 export type State = v.InferOutput<typeof State>;
 

@@ -20,7 +20,8 @@ interface Scan {
 
 /** Processes of the environments of one installation, of a server that died among them. */
 export class Owned {
-  readonly #installation: string;
+  /** Whose processes these are: in their mark, and kept with what is known of a run. */
+  readonly installation: string;
   readonly #workspaces: string;
   #current: Promise<Scan> | undefined;
   #next: Promise<Scan> | undefined;
@@ -28,13 +29,13 @@ export class Owned {
 
   /** @param workspaces the folder of all workspaces */
   constructor(installation: string, workspaces: string) {
-    this.#installation = installation;
+    this.installation = installation;
     this.#workspaces = workspaces;
   }
 
   /** The variable that environments' first processes are started with. */
   markOf(environmentId: string): Record<string, string> {
-    return { [MARK]: `${this.#installation}/${environmentId}` };
+    return { [MARK]: `${this.installation}/${environmentId}` };
   }
 
   async processesOf(environmentId: string, roots: Iterable<number>): Promise<Process[]> {
@@ -90,7 +91,7 @@ export class Owned {
   }
 
   async #markIn(pid: number): Promise<string | undefined> {
-    const prefix = `${MARK}=${this.#installation}/`;
+    const prefix = `${MARK}=${this.installation}/`;
     const variables = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
     const at = variables.startsWith(prefix) ? 0 : variables.indexOf(`\0${prefix}`) + 1;
     if (at === 0 && !variables.startsWith(prefix)) return undefined;

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, realpath, statfs, writeFile } from "node:fs/promises";
+import { mkdir, readFile, realpath, rename, stat, statfs, writeFile } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "../../lib/logger.ts";
@@ -152,14 +152,26 @@ async function takeOver(host: Host, environments: Map<string, LocalEnvironment>)
   }
 }
 
-/** Marks the processes of this data folder's environments. */
+/**
+ * Marks the processes of this data folder's environments. It is kept with the device and inode of `folder`,
+ * which a copy does not share: the copy gets a mark of its own, and leaves the processes of the original alone.
+ * A folder that was moved within its file system is the same one: what a killed server has left is ended from
+ * there. One that was restored, or moved to another file system, no longer knows what a server that was killed
+ * before has left running: those orphans go on until somebody ends them, or the host.
+ */
 async function installationId(folder: string): Promise<string> {
   const path = join(folder, "installation");
-  const known = await readFile(path, "utf8").catch(() => "");
-  if (/^[0-9a-f]{32}$/.test(known)) return known;
-  const made = randomBytes(16).toString("hex");
-  await writeFile(path, made, { mode: 0o600 });
-  return made;
+  const { dev, ino } = await stat(folder, { bigint: true });
+  const here = `${dev}:${ino}`;
+  const text = await readFile(path, "utf8").catch(() => "");
+  const [, known, place] = /^([0-9a-f]{32})(?: (\d+:\d+))?$/.exec(text) ?? [];
+  if (known !== undefined && place === here) return known;
+  // A file of an older version names no place.
+  const id = known !== undefined && place === undefined ? known : randomBytes(16).toString("hex");
+  // A new file in its place: a copy may be made of links to the original's.
+  await writeFile(`${path}.new`, `${id} ${here}`, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+  return id;
 }
 
 /** The host's figures. `used*` are what running environments have asked for; nothing here enforces it. */
