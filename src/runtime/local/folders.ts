@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { isId } from "../../lib/ids.ts";
@@ -58,10 +58,13 @@ export async function environmentsOnDisk(dataDir: string): Promise<string[]> {
   return [...new Set(names.flat())].filter((name) => isId(name));
 }
 
+/** Also lets the owner into a workspace that is there, whatever they have done to its mode. */
 export async function makeFolders(folders: Folders): Promise<void> {
   for (const folder of [folders.private, folders.log, folders.workspace]) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
   }
+  const mode = (await stat(folders.workspace)).mode & 0o7777;
+  if ((mode & 0o700) !== 0o700) await chmod(folders.workspace, mode | 0o700);
 }
 
 /** Undefined when there is none that can be read. */

@@ -86,6 +86,21 @@ describe.each(MODES)("the local runtime, sandboxed: %p", (sandbox) => {
     expect(existsSync("/etc/passwd")).toBe(true);
   });
 
+  test("an owner who has locked themselves out of their workspace is let in at the next start", async () => {
+    const spec = localSpec();
+    const workspace = join(folder.path, "workspaces", spec.environmentId);
+    await runtime.ensure(spec);
+    await reach(runtime, spec, "running");
+    await runIn(runtime, spec, "echo kept > file; chmod 2050 ~");
+    expect(statSync(workspace).mode & 0o7777).toBe(0o2050);
+    await runtime.ensure({ ...spec, generation: 2 });
+    await reach(runtime, spec, "running");
+    expect(await runIn(runtime, spec, "cat file")).toBe("kept");
+    expect(statSync(workspace).mode & 0o7777).toBe(0o2750);
+    await runtime.remove(spec);
+    await reach(runtime, spec, "absent");
+  });
+
   test("the owner's variables reach the environment's processes and nothing else does", async () => {
     const spec = localSpec({
       variables: { LD_PRELOAD: "", UID: "7", PATH: "/usr/bin:/bin", SECRET_WORD: "plum" },
