@@ -75,6 +75,25 @@ export function url(protocols: string[]) {
   );
 }
 
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A user or password that can't be decoded would be sent as it is, and refused with every message. */
+export const mailServer = v.pipe(
+  url(["smtp:", "smtps:"]),
+  v.check(({ hostname }) => hostname !== "", "names no host"),
+  v.check(
+    ({ username, password }) => isDecodable(username) && isDecodable(password),
+    "has a user or password that can't be percent-decoded (% itself is %25)",
+  ),
+);
+
 /** Origins of web pages, separated by commas. */
 export const origins = v.pipe(
   list,
@@ -96,3 +115,23 @@ export const keys = v.pipe(
 );
 
 export const email = v.pipe(text, v.email("is not an email address"));
+
+/**
+ * Who mail comes from: an address, or a display name and one in angle brackets (RFC 5322, 3.4). A name with
+ * punctuation that would part addresses stands in quotes.
+ */
+export const sender = v.pipe(
+  text,
+  v.check((value) => {
+    const [, bare, bracketed] =
+      /^(?:([^<>"]+)|(?:"[^"\\\p{Cc}]*" *|[^<>"()[\],;:@\\\p{Cc}]*)<([^<>]+)>)$/u.exec(value) ?? [];
+    return isMailAddress(bare ?? bracketed ?? "");
+  }, "is not one address, with or without a name before it"),
+);
+
+/** Unlike what people register with, also one of a host without a dot: `devpocket@localhost`. */
+function isMailAddress(text: string): boolean {
+  const [local = "", domain = "", ...more] = text.split("@");
+  const isPlain = (part: string) => /^[^\s<>"()[\],;:\\\p{Cc}]+$/u.test(part);
+  return more.length === 0 && isPlain(local) && domain.split(".").every(isPlain);
+}

@@ -62,6 +62,37 @@ describe("a wrong value stops the start with one line that names variable, fault
       "smtp://mail.example.org",
       "PUBLIC_URL is missing: messages link to it, so SMTP_URL needs it.",
     ],
+    [
+      "MAIL_FROM",
+      "nonsense",
+      'MAIL_FROM="nonsense" is not one address, with or without a name before it. Example: MAIL_FROM=DevPocket <devpocket@example.org>',
+    ],
+    ...[
+      "DevPocket <nonsense>",
+      "DevPocket devpocket@example.org",
+      "DevPocket <devpocket@example.org",
+      "<>",
+      "a@example.org, b@example.org",
+      "A <a@example.org>, B <b@example.org>",
+      "Acme, Inc. <acme@example.org>",
+      "Friends: a@example.org;",
+      "A <a@example.org> <b@example.org>",
+      "A\n <a@example.org>",
+      "a@b@example.org",
+      "a@example..org",
+      "a b@example.org",
+    ].map((value) => ["MAIL_FROM", value, "is not one address"] as const),
+    ...["smtp:", "smtp://", "smtp:mail.example.org"].map(
+      (value) => ["SMTP_URL", value, "SMTP_URL names no host. Example: SMTP_URL=smtps://"] as const,
+    ),
+    ...["smtp://us%er:hunter22@mail", "smtp://user:100%@mail", "smtp://user:%ff@mail"].map(
+      (value) =>
+        [
+          "SMTP_URL",
+          value,
+          "SMTP_URL has a user or password that can't be percent-decoded (% itself is %25). Example: SMTP_URL=smtps://",
+        ] as const,
+    ),
   ])("%s=%s", (name, value, message) => {
     const load = () => loadConfig({ [name]: value });
     expect(load).toThrow(ConfigError);
@@ -73,6 +104,7 @@ describe("a wrong value stops the start with one line that names variable, fault
     ["ADMIN_PASSWORD", "secret"],
     ["ENCRYPTION_KEY", "bm90IDMyIGJ5dGVz"],
     ["SMTP_URL", "http://user:hunter22@mail"],
+    ["SMTP_URL", "smtp://user:hunter%@mail"],
   ])("and never shows a secret: %s", (name, value) => {
     const load = () => loadConfig({ [name]: value });
     expect(load).toThrow(name);
@@ -87,6 +119,22 @@ test.each([
 ])("an https PUBLIC_URL with %o has %d warnings", (set, warnings) => {
   const config = loadConfig({ PUBLIC_URL: "https://devpocket.org/pocket", ...set });
   expect(configWarnings(config)).toHaveLength(warnings);
+});
+
+test.each([
+  "devpocket@example.org",
+  "<devpocket@localhost>",
+  "DevPocket<devpocket@example.org>",
+  "O'Brien & Söhne GmbH. <post@exämple.org>",
+  '"Acme, Inc. (staging)" <acme+devpocket@mail.example.org>',
+])("mail can be from %s", (from) => {
+  expect(loadConfig({ MAIL_FROM: ` ${from} ` }).mail.from).toBe(from);
+});
+
+test("a mail server's user and password may hold anything, percent-encoded", () => {
+  const SMTP_URL = "smtp://me%40example.org:100%25%2F%3A@[::1]:2525";
+  const { smtpUrl } = loadConfig({ SMTP_URL, PUBLIC_URL: "https://devpocket.org" }).mail;
+  expect(smtpUrl?.href).toBe(SMTP_URL);
 });
 
 test("an empty variable is as good as none", () => {
