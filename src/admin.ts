@@ -43,13 +43,35 @@ export function migrate(config: Config): number {
   return 0;
 }
 
+/** May be the first thing that is done with a data folder: in a wrong one it is to be seen. */
 export function createAdmin(config: Config, email: string, username = "admin"): Promise<number> {
+  if (!hasDatabase(config)) {
+    openData(config).close();
+    console.log(`Made a new installation in ${config.dataDir}`);
+  }
   return withAccounts(config, (deps) => makeAdmin(deps, { username, email, password: undefined }));
 }
 
 /** A running server refuses the ended sessions at once; within half a minute it ends their sockets and streams. */
-export function resetPassword(config: Config, name: string): Promise<number> {
+export async function resetPassword(config: Config, name: string): Promise<number> {
+  requireDatabase(config);
   return withAccounts(config, (deps) => givePassword(deps, { name, password: undefined }));
+}
+
+/** An empty file is none: a server would make a new one of it. */
+function hasDatabase(config: Config): boolean {
+  return (statSync(databaseFile(config), { throwIfNoEntry: false })?.size ?? 0) > 0;
+}
+
+/**
+ * For commands that have no use where there is no installation: they are to make none in a folder that was
+ * mistaken for one.
+ *
+ * @throws ConfigError
+ */
+function requireDatabase(config: Config): void {
+  if (hasDatabase(config)) return;
+  throw new ConfigError(`DATA_DIR=${config.dataDir} holds no database. Example: DATA_DIR=/var/lib/devpocket`);
 }
 
 async function withAccounts(
@@ -82,11 +104,7 @@ async function withAccounts(
  * it holds what the database holds. It has its name once it is whole: half of one may open like a new database.
  */
 export function backup(config: Config, file: string): number {
-  if (!existsSync(databaseFile(config))) {
-    throw new ConfigError(
-      `DATA_DIR=${config.dataDir} holds no database. Example: DATA_DIR=/var/lib/devpocket`,
-    );
-  }
+  requireDatabase(config);
   const partial = `${file}.partial`;
   if (!existsSync(file)) {
     copyDatabase(databaseFile(config), partial);
@@ -172,6 +190,7 @@ export async function printManifests(options: { image: string; namespace?: strin
  * stands first already. A running server goes on with the key before until it is started again.
  */
 export function rotateKey(config: Config): number {
+  requireDatabase(config);
   const { db, close } = openData(config);
   try {
     if (config.encryptionKeys) {

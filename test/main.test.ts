@@ -187,6 +187,30 @@ describe("the command line", () => {
     expect(err).toContain("restore it from a backup");
   });
 
+  test.each(["backup copy.db", "rotate-key", "admin reset-password admin"])(
+    "%p makes no installation where there is none: the folder is named",
+    async (command) => {
+      const dataDir = join(folder, "data");
+      const { code, out, err } = await devpocket(command.split(" "));
+      expect({ code, out }).toEqual({ code: 2, out: "" });
+      expect(err).toBe(
+        `devpocket: DATA_DIR=${dataDir} holds no database. Example: DATA_DIR=/var/lib/devpocket\n`,
+      );
+      expect(readdirSync(folder)).toEqual([]);
+    },
+  );
+
+  test("admin create may be the first step, and tells which folder it has made an installation in", async () => {
+    const made = `Made a new installation in ${join(folder, "data")}\n`;
+    const { code, out, err } = await devpocket(["admin", "create", "first@example.org"]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toStartWith(`${made}admin <first@example.org>, password `);
+    const second = await devpocket(["admin", "create", "second@example.org", "second"]);
+    expect(second).toMatchObject({ code: 0, out: expect.not.stringContaining("new installation") });
+    rmSync(join(folder, "data"), { recursive: true });
+    expect(await devpocket(["admin", "create", "nonsense"])).toMatchObject({ code: 2, out: made });
+  });
+
   test("a backup that is killed in its midst leaves nothing under its name, and the next is made", async () => {
     await devpocket(["migrate"]);
     // So much that writing it takes a while.
