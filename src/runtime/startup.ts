@@ -108,6 +108,8 @@ export function startupScript(options: StartupOptions): string {
  * pid namespace of its own (on a host these are init and the kernel). Interactive shells ignore TERM, and one
  * that is just starting may miss a HUP, hence HUP again and again; CONT for what is stopped.
  *
+ * What is said after a command begins as marks do: the command's output may not have ended its last line.
+ *
  * Files are written by a process of their own (`put`): the script's standard output is where programs write that
  * log to /proc/1/fd/1, and must not be another file even for a moment.
  */
@@ -146,7 +148,7 @@ step() {
   while :; do
     (cd "$__dp_workspace" && PATH=$__dp_path && exec /bin/sh -c -- "$3" sh) </dev/null &
     await
-    printf '==> [%s/%s] exit code %s\n' "$1" "$__dp_steps" "$__dp_code"
+    printf '\036==> [%s/%s] exit code %s\n' "$1" "$__dp_steps" "$__dp_code"
     [ "$__dp_code" -ne 0 ] || return 0
     [ "$__dp_attempt" -lt "$__dp_attempts" ] || break
     __dp_attempt=$((__dp_attempt + 1))

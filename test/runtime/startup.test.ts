@@ -24,6 +24,7 @@ import {
   STARTUP_FAILED_EXIT_CODE,
   shellQuote,
   startupScript,
+  withoutSeparator,
 } from "../../src/runtime/startup.ts";
 import { until } from "../until.ts";
 
@@ -72,7 +73,7 @@ function start(
   const reader = createLineReader((line) => {
     const mark = parseMark(line, NONCE);
     if (mark) marks.push(mark);
-    else lines.push(line);
+    else lines.push(withoutSeparator(line));
   });
   const child = Bun.spawn([...wrapper, Bun.which(shell) ?? shell, ...args, file], {
     env: { ...process.env, ...variables },
@@ -115,6 +116,25 @@ describe.each(SHELLS)("the startup script in %s %s", (...words) => {
     expect(run.child.exitCode).toBe(null);
     run.child.kill("SIGTERM");
     expect(await run.child.exited).toBe(0);
+  });
+
+  test("what it says of a command stands on lines of its own, also after output without a newline", async () => {
+    const run = start(shell, ["printf noend", "printf end; [ -e flag ] || { touch flag; false; }"]);
+    await until(run.done);
+    run.child.kill("SIGTERM");
+    await run.child.exited;
+    const again = "printf end; [ -e flag ] || { touch flag; false; }";
+    expect(run.lines).toEqual([
+      "==> [1/2] printf noend",
+      "noend",
+      "==> [1/2] exit code 0",
+      `==> [2/2] ${again}`,
+      "end",
+      "==> [2/2] exit code 1",
+      "==> [2/2] attempt 2 of 3 follows",
+      "end",
+      "==> [2/2] exit code 0",
+    ]);
   });
 
   test("tries a failing command twice more, then says which failed and how", async () => {
