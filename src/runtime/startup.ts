@@ -108,6 +108,9 @@ export function startupScript(options: StartupOptions): string {
  * pid namespace of its own (on a host these are init and the kernel). Interactive shells ignore TERM, and one
  * that is just starting may miss a HUP, hence HUP again and again; CONT for what is stopped.
  *
+ * A shell that has just been forked and is yet to become `sleep` would take a TERM for its parent's, and forget it:
+ * it gets KILL.
+ *
  * What is said after a command begins as marks do: the command's output may not have ended its last line.
  *
  * Files are written by a process of their own (`put`): the script's standard output is where programs write that
@@ -116,6 +119,7 @@ export function startupScript(options: StartupOptions): string {
 const FUNCTIONS = String.raw`__dp_path=$PATH
 ${EXTEND_PATH}
 __dp_over=
+__dp_end=TERM
 put() { (printf '%s' "$2" >"$1"); }
 mark() { printf '\036devpocket %s %s\n' "$__dp_nonce" "$*"; }
 finish() {
@@ -131,7 +135,7 @@ finish() {
       [ "$__dp_i" -lt 5 ] || __dp_nap=0.1
     done
   elif [ "$!" != "$__dp_over" ]; then
-    kill -TERM "$!" 2>/dev/null
+    kill -$__dp_end "$!" 2>/dev/null
   fi
   exit 0
 }
@@ -166,6 +170,7 @@ step() {
 
 const FINALE = `[ -z "$__dp_ready" ] || put "$__dp_ready" '' || exit
 mark done "$__dp_steps"
+__dp_end=KILL
 while :; do
   sleep 86400 &
   await
