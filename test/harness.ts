@@ -12,6 +12,14 @@ export const BINARY = Bun.env.DEVPOCKET_TEST_BINARY;
 /** What is tested as a process: the binary, which needs half of the processor time to start. */
 export const DEVPOCKET = BINARY === undefined ? SOURCE : [BINARY];
 
+/** The same, for which `limitFiles` stands for a full disk: without the trap that would be a signal's end. */
+export const FILLABLE = ["sh", "-c", 'trap "" XFSZ; exec "$@"', "sh", ...DEVPOCKET];
+
+/** No file of the process may grow beyond `bytes`, or "unlimited". */
+export function limitFiles(pid: number, bytes: string): void {
+  Bun.spawnSync(["prlimit", "--pid", String(pid), `--fsize=${bytes}:`]);
+}
+
 /** What a server is started with: a compiled binary, or the source tree. */
 export interface ServerOptions {
   /** Defaults to `DEVPOCKET`. */

@@ -11,7 +11,16 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { DEVPOCKET, preloading, SOURCE, TestClient, TestServer, temporaryFolder } from "./harness.ts";
+import {
+  DEVPOCKET,
+  FILLABLE,
+  limitFiles,
+  preloading,
+  SOURCE,
+  TestClient,
+  TestServer,
+  temporaryFolder,
+} from "./harness.ts";
 import { until } from "./until.ts";
 
 const TLS = {
@@ -214,7 +223,7 @@ describe("the command line", () => {
   test("a backup that is killed in its midst leaves nothing under its name, and the next is made", async () => {
     await devpocket(["migrate"]);
     // So much that writing it takes a while.
-    inDatabase(join(folder, "data"), "create table filling as select randomblob(200000000)");
+    inDatabase(join(folder, "data"), "create table filling as select randomblob(100000000)");
     const file = join(folder, "backup.db");
     const cut = Bun.spawn([...DEVPOCKET, "backup", file], {
       cwd: folder,
@@ -368,22 +377,19 @@ test("a server outlives errors of its own that nobody has caught, and tells of t
 });
 
 test("a server whose disk takes nothing is not ready, but alive, and ready again when it does", async () => {
-  // A file that may not grow is what a full disk is to SQLite; without the trap it would be a signal's end.
   const server = await TestServer.start({
-    command: ["sh", "-c", 'trap "" XFSZ; exec "$@"', "sh", ...DEVPOCKET],
+    command: FILLABLE,
     environment: { LOCAL_RUNTIME: "off" },
   });
   const client = new TestClient(server.url);
-  const limitFiles = (bytes: string) =>
-    Bun.spawnSync(["prlimit", "--pid", String(server.pid), `--fsize=${bytes}:`]);
   const becomes = (status: number) =>
     until(async () => (await client.raw("GET", "/health/ready")).status === status, { intervalMs: 200 });
   await becomes(200);
-  limitFiles("4096");
+  limitFiles(server.pid, "4096");
   await becomes(503);
   await client.get("/health/live");
   await server.output.line(/not ready check=database/);
-  limitFiles("unlimited");
+  limitFiles(server.pid, "unlimited");
   await becomes(200);
   expect(await server.stop()).toBe(0);
 }, 30_000);

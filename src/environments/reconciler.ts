@@ -1,12 +1,13 @@
-import { and, eq, isNotNull, isNull } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import { type Db, type DbOrTx, inTransaction, type Tx } from "../db/open.ts";
-import { ENVIRONMENT_STATUSES, environments } from "../db/schema.ts";
+import { environments } from "../db/schema.ts";
 import { type Backoff, backoffMs } from "../lib/backoff.ts";
 import { every } from "../lib/every.ts";
 import type { Logger } from "../lib/logger.ts";
 import { pause } from "../lib/pause.ts";
 import { WorkQueue } from "../lib/workqueue.ts";
 import { type Observed, type Runtime, RuntimeRejected, RuntimeUnreachable } from "../runtime/runtime.ts";
+import { renewDeadlines } from "./deadlines.ts";
 import { changeOf, type StatusFeed } from "./feed.ts";
 import { type Deadlines, deadlineMs, endedBy, nextStep, type Situation, type Step } from "./lifecycle.ts";
 import { type Environment, type EnvironmentRows, refOf } from "./rows.ts";
@@ -290,31 +291,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     }
   }
 
-  /**
-   * While no server ran nothing could get on: what passes has all its time again, for what it had left is
-   * known only where a cluster could not be reached, and there the deadline stands still by itself. A server
-   * that crashes again and again may so never give anything up: less harm than to end what only it held up.
-   */
-  function renewDeadlines(): void {
-    const at = now();
-    inTransaction(db, (tx) => {
-      for (const status of ENVIRONMENT_STATUSES) {
-        const allowed = deadlineMs(status, deadlines);
-        if (allowed === null) continue;
-        tx.update(environments)
-          .set({ deadlineAt: at + allowed })
-          .where(
-            and(
-              eq(environments.status, status),
-              isNotNull(environments.deadlineAt),
-              isNull(environments.unreachableSince),
-            ),
-          )
-          .run();
-      }
-    });
-  }
-
   function lookAtAll(): void {
     for (const id of rows.unfinished()) wake(id);
   }
@@ -324,7 +300,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       if (started) wake(id);
     },
     start() {
-      if (!started) renewDeadlines();
+      if (!started) renewDeadlines(db, deadlines, now());
       started = true;
       lookAtAll();
       resync ??= every(RESYNC_MS, lookAtAll, (error) => log.error("looking at everything failed", { error }));

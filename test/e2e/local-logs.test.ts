@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { DEVPOCKET, type TestClient, TestServer } from "../harness.ts";
+import { FILLABLE, limitFiles, type TestClient, TestServer } from "../harness.ts";
 import { until } from "../until.ts";
 
 /* What DevPocket says of an installation, and what the installation prints, come to its log by two ways. */
@@ -69,12 +69,7 @@ test.each([
 });
 
 test("lines that the disk did not take are told of where they are missing", async () => {
-  // A file that may not grow is what a full disk is; without the trap it would be a signal's end.
-  const full = await TestServer.start({
-    command: ["sh", "-c", 'trap "" XFSZ; exec "$@"', "sh", ...DEVPOCKET],
-  });
-  const limitFiles = (bytes: string) =>
-    Bun.spawnSync(["prlimit", "--pid", String(full.pid), `--fsize=${bytes}:`]);
+  const full = await TestServer.start({ command: FILLABLE });
   try {
     const client = await full.signedIn();
     const startup_commands = ["(i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done) &"];
@@ -93,9 +88,9 @@ test("lines that the disk did not take are told of where they are missing", asyn
       return body.logs.map(({ message }) => message);
     };
     await until(async () => (await stored()).includes("line 100"));
-    limitFiles("4096");
+    limitFiles(full.pid, "4096");
     await full.output.line(/the log of a local environment can't be written/);
-    limitFiles("unlimited");
+    limitFiles(full.pid, "unlimited");
     const told = /^(\d+) lines are missing here/;
     const logged = await until(async () => {
       const messages = await stored();
@@ -110,7 +105,7 @@ test("lines that the disk did not take are told of where they are missing", asyn
     }
     expect(next).toBeGreaterThan(100);
   } finally {
-    limitFiles("unlimited");
+    limitFiles(full.pid, "unlimited");
     await full.stop();
   }
 }, 30_000);
