@@ -200,7 +200,7 @@ export class Attachment {
       this.#skip(start);
       return true;
     }
-    const frameBytes = this.#credit?.frameBytes ?? TERMINAL_LIMITS.frameBytes;
+    const frameBytes = this.#credit?.frameBytes ?? TERMINAL_LIMITS.blindFrameBytes;
     const to = Math.min(ring.end, this.#offset + Math.min(frameBytes, room));
     const bytes = this.#whole(ring.view(this.#offset, to), to);
     if (bytes.length === 0) return false;

@@ -3,7 +3,7 @@ import { newId } from "../lib/ids.ts";
 import type { InputPlace } from "../runtime/runtime.ts";
 import { TERMINAL_LIMITS } from "./limits.ts";
 
-const { inputStreams, messageBytes, waitingInputBytes, frameBytes } = TERMINAL_LIMITS;
+const { inputStreams, messageBytes, waitingInputBytes, inputChunkBytes } = TERMINAL_LIMITS;
 
 /** One client's place in a session's input; outlives its connections. */
 export interface InputStream {
@@ -207,7 +207,7 @@ export class TerminalInput {
     for (;;) {
       const turn = this.#turns[0];
       if (this.#heldUp || !turn) return;
-      const bytes = this.#waiting.take(Math.min(turn.length, frameBytes));
+      const bytes = this.#waiting.take(Math.min(turn.length, inputChunkBytes));
       turn.length -= bytes.length;
       if (turn.length === 0) this.#turns.shift();
       this.#pass(turn.stream, bytes);

@@ -33,6 +33,8 @@ export const TERMINAL_LIMITS = {
   waitingInputBytes: 16 * MIB,
   /** What a message of it that is remembered by itself costs besides its bytes. */
   messageBytes: 64,
+  /** So much of it is written at once. */
+  inputChunkBytes: 64 * KIB,
   /** A client that comes back waits this long for its earlier input to be safe. */
   settleMs: 2 * SECOND,
   settleCheckMs: 5,
@@ -42,9 +44,11 @@ export const TERMINAL_LIMITS = {
   /** A piece of output of this size is part of more, which follows within the same turn of the event loop … */
   gatherFromBytes: 2 * KIB,
   /** … and is given on together, up to so much: a kernel's terminal gives 4 KiB at a time, a frame costs as much. */
-  gatherBytes: 32 * KIB,
-  /** What one frame of output carries at most. */
-  frameBytes: 64 * KIB,
+  gatherBytes: 128 * KIB,
+  /** What one frame of output carries at most: a quarter of the window of a client that acknowledges … */
+  frameBytes: 128 * KIB,
+  /** … and this for one that does not, which may be slow and shows nothing of a frame before it has come whole. */
+  blindFrameBytes: 64 * KIB,
   minFrameBytes: 8 * KIB,
   /** A socket that holds back more than this is sent nothing until it has drained. */
   unsentBytes: 256 * KIB,

@@ -7,11 +7,60 @@ import type { Session } from "./session.ts";
  */
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+const encoder = new TextEncoder();
 
-/** Output as JSON text: `bytes` are whole characters, what is not UTF-8 is shown as U+FFFD. */
+const OUTPUT = Buffer.from('{"type":"output","data":"');
+const BACKSLASH = 0x5c;
+const U = "u".charCodeAt(0);
+const ZERO = "0".charCodeAt(0);
+const HEX = Buffer.from("0123456789abcdef");
+/** What follows the backslash that a byte has in JSON (RFC 8259, section 7): 0 for none, `u` for four digits. */
+const ESCAPES = Uint8Array.from({ length: 256 }, (_, byte) => {
+  const text = JSON.stringify(String.fromCharCode(byte));
+  return text.startsWith("\\", 1) ? text.charCodeAt(2) : 0;
+});
+/** The longest escape, and what is before and after the output. */
+const MOST_ESCAPED = 6;
+const AROUND_BYTES = 128;
+/** Of all terminals; it grows with what is sent at once. */
+let frame = new Uint8Array(0);
+
+/**
+ * Output as JSON text: `bytes` are whole characters, what is not UTF-8 is shown as U+FFFD.
+ *
+ * The bytes are escaped before they become a string: JSON.stringify makes room for a text six times as long, anew
+ * each time, and the kernel's part in that took longer than all else.
+ */
 export function outputMessage(bytes: Uint8Array, offset: number): string {
-  const data = JSON.stringify(utf8.decode(bytes));
-  return `{"type":"output","data":${data},"offset":${offset},"next_offset":${offset + bytes.length}}`;
+  const { length } = bytes;
+  if (frame.length < MOST_ESCAPED * length + AROUND_BYTES) {
+    frame = new Uint8Array(MOST_ESCAPED * length + AROUND_BYTES);
+    frame.set(OUTPUT);
+  }
+  const end = escapeInto(frame, bytes, OUTPUT.length);
+  const rest = `","offset":${offset},"next_offset":${offset + length}}`;
+  const { written } = encoder.encodeInto(rest, frame.subarray(end));
+  return utf8.decode(frame.subarray(0, end + written));
+}
+
+/** Where what was written from `to` on ends. */
+function escapeInto(text: Uint8Array, bytes: Uint8Array, to: number): number {
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at] ?? 0;
+    const escaped = ESCAPES[byte] ?? 0;
+    if (escaped === 0) {
+      text[to++] = byte;
+      continue;
+    }
+    text[to++] = BACKSLASH;
+    text[to++] = escaped;
+    if (escaped !== U) continue;
+    text[to++] = ZERO;
+    text[to++] = ZERO;
+    text[to++] = HEX[byte >> 4] ?? ZERO;
+    text[to++] = HEX[byte & 0xf] ?? ZERO;
+  }
+  return to;
 }
 
 /** `bytes` can't be had any more; `restore` sets the client's terminal right for what comes from `offset` on. */

@@ -22,7 +22,7 @@ const ANSWERS = 128;
 const LOOK_EVERY_MS = 5;
 
 interface Watch {
-  /** Called once, when there is something to read or nobody will write any more. */
+  /** Called once, when there is something to read, most likely, or nobody will write any more. */
   ready: (() => void) | null;
   isAskedFor: boolean;
   isHungUp: boolean;
@@ -40,6 +40,8 @@ export class Poller {
   readonly #watches = new Map<number, Watch>();
   readonly #events = new Int32Array(EVENTS * EVENT.words);
   readonly #event = new Int32Array(EVENT.words);
+  /** The one that was told of last, if no other was, and whether it was so twice in a row. */
+  #lone = { fd: -1, isAgain: false };
 
   /** @throws when the system has no epoll instance left */
   constructor(waker: Waker = wakeByAny) {
@@ -66,7 +68,10 @@ export class Poller {
     return this.#watches.get(fd)?.isHungUp ?? true;
   }
 
-  /** Calls `ready` once when `fd` can be read, or is hung up; never if it is removed before. */
+  /**
+   * Calls `ready` once when `fd` can be read, or is hung up; never if it is removed before. It may be called with
+   * nothing to read, and has to wait again then.
+   */
   wait(fd: number, ready: () => void): void {
     const watch = this.#watches.get(fd);
     if (!watch) return;
@@ -79,7 +84,10 @@ export class Poller {
   }
 
   #tell(): void {
+    // Before it tells, epoll asks the terminal, which takes longer than reading the one that is meant most likely.
+    if (this.#lone.isAgain) this.#callReady(this.#watches.get(this.#lone.fd));
     const count = libc().epoll_wait(this.#epoll, this.#events, EVENTS, 0);
+    this.#learnLone(count);
     for (let at = 0; at < count * EVENT.words; at += EVENT.words) {
       this.#tellOne(this.#events[at + EVENT.data] ?? -1, this.#events[at] ?? 0);
     }
@@ -92,14 +100,27 @@ export class Poller {
       watch.isHungUp = true;
       this.#control(EPOLL.remove, fd, 0);
     }
-    const { ready } = watch;
-    watch.ready = null;
-    if (ready) ready();
-    else if (!watch.isHungUp) {
+    if (!this.#callReady(watch) && !watch.isHungUp) {
       // It would be told of again and again.
       watch.isAskedFor = false;
       this.#control(EPOLL.modify, fd, 0);
     }
+  }
+
+  /** False: nobody waits for it. */
+  #callReady(watch: Watch | undefined): boolean {
+    const ready = watch?.ready;
+    if (!watch || !ready) return false;
+    watch.ready = null;
+    ready();
+    return true;
+  }
+
+  /** Of `count` events; where there is none, the one that was tried was the one that was meant. */
+  #learnLone(count: number): void {
+    if (count === 0) return;
+    const fd = count === 1 ? (this.#events[EVENT.data] ?? -1) : -1;
+    this.#lone = { fd, isAgain: fd !== -1 && fd === this.#lone.fd };
   }
 
   #control(operation: number, fd: number, events: number): void {
