@@ -6,8 +6,8 @@ import { jobsOf } from "./jobs.ts";
 import { endProcesses, familyOf, scanProcesses } from "./processes.ts";
 import { Pseudoterminal } from "./pseudoterminal.ts";
 
-/** After so much of a flood everything else gets its turn. */
-const TURN_BYTES = 128 * 1024;
+/** After so much of a flood everything else gets its turn: with the piece that ends it no more than a frame carries. */
+const TURN_BYTES = 127 * 1024;
 /** While someone types in another terminal, a flood gets its next stretch only after this … */
 const TYPING_TURN_MS = 3;
 /** … and someone who typed so lately still does. */
