@@ -89,7 +89,7 @@ export function observe(sight: Sight, context: ObserveContext): Observed {
   const edit = editOf(deployment);
   // Whatever runs of it is about to be replaced.
   if (edit) return { phase: "provisioning", generation, message: edit.message, problem: edit };
-  const own = pods.filter((one) => !isEnding(one) && generationOfPod(one) === generation);
+  const own = ownPods(deployment, pods);
   const pod = longestRunning(own) ?? newest(own);
   if (!pod) return { phase: "provisioning", generation, ...withoutPod(sight, pods) };
   const observed = fromPod(pod, generation, sight, context);
@@ -98,6 +98,20 @@ export function observe(sight: Sight, context: ObserveContext): Observed {
   }
   const problem = scaleProblem(deployment) ?? sight.isolation;
   return problem ? { ...observed, problem: { ...problem, sinceMs: context.now } } : observed;
+}
+
+/** Of what the Deployment is now, and not about to go. */
+function ownPods({ spec }: Deployment, pods: Pod[]): Pod[] {
+  const generation = generationOf(spec.template.metadata?.annotations);
+  return pods.filter((pod) => !isOver(pod) && !isEnding(pod) && generationOfPod(pod) === generation);
+}
+
+/** Where somebody has scaled an environment up, the pods besides the one that it runs in; none while none runs. */
+export function inExcess({ deployment, pods }: Pick<Sight, "deployment" | "pods">): Pod[] {
+  if (!deployment || (deployment.spec.replicas ?? 1) <= 1) return [];
+  const own = ownPods(deployment, pods);
+  const kept = longestRunning(own);
+  return kept ? own.filter((pod) => pod !== kept) : [];
 }
 
 function scaleProblem({ spec: { replicas = 1 } }: Deployment): Omit<Problem, "sinceMs"> | undefined {

@@ -4,9 +4,10 @@ import { type EnvironmentRef, type EnvironmentSpec, RuntimeRejected } from "../r
 import { FIELD_MANAGER, type KubeClient } from "./api/client.ts";
 import { isStatus } from "./api/errors.ts";
 import type { Claim, Deployment, Manifest, Namespace, Restriction } from "./api/objects.ts";
-import { environmentPaths, userPaths } from "./api/paths.ts";
+import { environmentPaths, objectPath, userPaths } from "./api/paths.ts";
 import { environmentManifests } from "./manifests/manifests.ts";
 import { userManifests } from "./manifests/usermanifests.ts";
+import { inExcess } from "./observe.ts";
 import { sayThatItIsNew, storageToAsk } from "./storage.ts";
 import { forceStuck } from "./stuck.ts";
 import { givenBack, type Isolation, type RestrictionKind } from "./watch/isolation.ts";
@@ -99,6 +100,10 @@ export async function mend(context: VerbsContext, spec: EnvironmentSpec): Promis
   const { client, looking } = context;
   const path = environmentPaths(spec).deployment;
   await context.userLock(spec.userId).run(() => ensureUser(context, spec));
+  // Left to itself, Kubernetes may take the one with the user's terminals: ages of the same power of two are equal to it.
+  for (const { metadata } of inExcess(await looking.lookDirectly(spec))) {
+    await client.delete(objectPath("pods", metadata), metadata.uid ? { uid: metadata.uid } : {});
+  }
   const deployment = await client.get<Deployment>(path);
   if (!deployment || (deployment.spec.replicas ?? 1) <= 1) return;
   const { resourceVersion } = deployment.metadata;

@@ -7,6 +7,7 @@ import type {
   Pod,
 } from "../../../src/runtime/kubernetes/api/objects.ts";
 import {
+  inExcess,
   longestRunning,
   observe,
   type Progress,
@@ -336,6 +337,10 @@ describe("what somebody has changed by hand is altered:", () => {
     const problem = { kind: "altered" as const, message, sinceMs: NOW_MS };
     expect(seen({ deployment, pods })).toEqual({ ...running, problem });
     expect(longestRunning(pods)?.metadata.uid).toBe("p1");
+    const uids = (found: Pod[]) => found.map(({ metadata }) => metadata.uid);
+    expect(uids(inExcess({ deployment, pods }))).toEqual(["p2", "p3"]);
+    expect(uids(inExcess({ deployment, pods: [later, pod({ metadata: { uid: "p4" } })] }))).toEqual([]);
+    expect(uids(inExcess({ deployment: DEPLOYMENT, pods }))).toEqual([]);
   });
 
   test("what restricts its user is told of where containers have begun to run, and nowhere else", () => {

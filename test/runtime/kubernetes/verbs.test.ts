@@ -3,6 +3,7 @@ import { parseReduced, reduceKubeconfig } from "../../../src/clusters/kubeconfig
 import { createLogger } from "../../../src/lib/logger.ts";
 import { createKubernetesRuntime } from "../../../src/runtime/kubernetes/kubernetes.ts";
 import { userManifests } from "../../../src/runtime/kubernetes/manifests/usermanifests.ts";
+import { CONTAINER } from "../../../src/runtime/kubernetes/names.ts";
 import { openCluster } from "../../stand-in-cluster.ts";
 import { until } from "../../until.ts";
 
@@ -90,21 +91,34 @@ test.each([
 });
 
 test.each([
-  [2, ["PATCH deployments"]],
+  [2, ["DELETE pods/younger", "PATCH deployments"]],
   [1, []],
   [0, []],
 ])(
-  "of an environment that is scaled to %d, mending leaves the containers alone",
+  "of an environment that is scaled to %d, mending leaves the container that has run longest alone",
   async (replicas, scaled) => {
     const written: string[] = [];
+    const metadata = (name: string, hour: number) => ({
+      metadata: { name, namespace: "n", creationTimestamp: `2026-01-01T0${hour}:00:00Z` },
+    });
+    const started = { name: CONTAINER, state: { running: {} }, started: true };
+    const running = { spec: { containers: [] }, status: { containerStatuses: [started] } };
+    const pods = [
+      { ...metadata("younger", 2), ...running },
+      { ...metadata("older", 1), ...running },
+    ];
+    const deployment = {
+      metadata: { resourceVersion: "7" },
+      spec: { replicas, template: { spec: { containers: [] } } },
+    };
     const runtime = runtimeOn((method, path) => {
-      const [, kind = "namespaces"] = /\/namespaces\/[^/]+\/(\w+)/.exec(path) ?? [];
+      const [, kind = "namespaces", name] = /\/namespaces\/[^/]+\/(\w+)(?:\/(\w+))?/.exec(path) ?? [];
       if (method === "GET") {
-        return kind === "deployments" && path.includes("/namespaces/")
-          ? Response.json({ metadata: { resourceVersion: "7" }, spec: { replicas } })
-          : undefined;
+        if (!path.includes("/namespaces/")) return undefined;
+        if (kind === "pods") return Response.json({ metadata: {}, items: pods });
+        return kind === "deployments" ? Response.json(deployment) : undefined;
       }
-      written.push(`${method} ${kind}`);
+      written.push(kind === "pods" ? `${method} ${kind}/${name}` : `${method} ${kind}`);
       const { networkPolicy } = userManifests(REF.userId, null, "default");
       return Response.json(kind === "networkpolicies" ? networkPolicy : { metadata: {} });
     });
@@ -114,6 +128,7 @@ test.each([
     const policy = ["PATCH networkpolicies"];
     const all = [...common.map((kind) => `PATCH ${kind}`), "DELETE resourcequotas", ...policy, ...scaled];
     expect(written.toSorted()).toEqual(all.toSorted());
+    expect(written.slice(written.length - scaled.length)).toEqual(scaled);
     await runtime.close();
   },
 );
