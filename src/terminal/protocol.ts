@@ -28,8 +28,8 @@ let frame = new Uint8Array(0);
 /**
  * Output as JSON text: `bytes` are whole characters, what is not UTF-8 is shown as U+FFFD.
  *
- * The bytes are escaped before they become a string: JSON.stringify makes room for a text six times as long, anew
- * each time, and the kernel's part in that took longer than all else.
+ * The bytes are escaped before they become a string: to make one and then another with JSON.stringify took up to
+ * twice as long, and more memory that was never touched before.
  */
 export function outputMessage(bytes: Uint8Array, offset: number): string {
   const { length } = bytes;

@@ -100,10 +100,11 @@ export async function mend(context: VerbsContext, spec: EnvironmentSpec): Promis
   const { client, looking } = context;
   const path = environmentPaths(spec).deployment;
   await context.userLock(spec.userId).run(() => ensureUser(context, spec));
-  // Left to itself, Kubernetes may take the one with the user's terminals: ages of the same power of two are equal to it.
+  // Kubernetes may take the one with the user's terminals: pods whose ages have the same power of two are equal to it.
   for (const { metadata } of inExcess(await looking.lookDirectly(spec))) {
     await client.delete(objectPath("pods", metadata), metadata.uid ? { uid: metadata.uid } : {});
   }
+  // Read anew: its status has changed with its pods, and with that its version.
   const deployment = await client.get<Deployment>(path);
   if (!deployment || (deployment.spec.replicas ?? 1) <= 1) return;
   const { resourceVersion } = deployment.metadata;

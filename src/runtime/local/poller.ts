@@ -31,7 +31,7 @@ interface Watch {
 /**
  * Tells when descriptors can be read. Bun tells that of files only by reading them, each by itself and each piece into
  * memory of its own: with 500 busy terminals that took a tenth more of the processor, and hundreds of megabytes while
- * it could not keep up. A key's echo takes 2 µs longer so.
+ * it could not keep up.
  *
  * All are in one epoll instance, level-triggered; one that nobody waits for stays in it until it is in the way.
  */

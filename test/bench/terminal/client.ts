@@ -171,7 +171,7 @@ async function work(job: Job): Promise<number[] | undefined> {
   }
 }
 
-/** What it has freed stays its own: on some machines to be given it anew costs more than what is measured. */
+/** What it has freed stays its own: on some machines to be given it anew takes half of the client's time. */
 const KEEPS_MEMORY = { MIMALLOC_PURGE_DELAY: "-1" };
 
 /** A process at work; `next` gives the next line of figures that it prints. */

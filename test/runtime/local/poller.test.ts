@@ -76,6 +76,20 @@ describe.each([
     expect(read(one.from, 1)).toBe("a");
   });
 
+  test("tells of another one, however long the one that was told of alone has nothing", async () => {
+    const [one, other] = [pipe(poller), pipe(poller)];
+    // As a terminal is: called with nothing to read, it waits again.
+    const waitOn = () => poller.wait(one.from, waitOn);
+    for (const { from, to } of [one, one, one, other, one, other]) {
+      const told = Promise.withResolvers<void>();
+      poller.wait(from, told.resolve);
+      writeSync(to, "a");
+      await told.promise;
+      expect(read(from, 1)).toBe("a");
+      if (from === one.from) waitOn();
+    }
+  });
+
   test("tells of each of many", async () => {
     const pipes = Array.from({ length: 300 }, () => pipe(poller));
     const counts = new Map<number, number>();
